@@ -1,0 +1,1 @@
+//! What the spawner and its parent say to each other.

@@ -1,0 +1,2 @@
+//! The spawner: one small single-threaded process per sandbox.
+fn main() {}

@@ -1,0 +1,10 @@
+//! The plain-Rust core of nightfleet: sandboxed trials, record hashing, paired timing.
+//!
+//! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
+
+#[cfg(feature = "python")]
+mod py;
+
+/// The spawner's executable, built by `build.rs` and carried inside this library, so that a wheel
+/// is one file and no path has to be found at run time.
+pub static SPAWNER_ELF: &[u8] = include_bytes!(env!("NIGHTFLEET_SPAWNER"));
