@@ -2,6 +2,10 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod canonical;
+pub mod error;
+pub mod records;
+
 #[cfg(feature = "python")]
 mod py;
 
