@@ -2,8 +2,10 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod buffer;
 pub mod canonical;
 pub mod error;
+pub mod files;
 pub mod records;
 
 #[cfg(feature = "python")]
