@@ -12,8 +12,8 @@ use crate::records::{Framing, FramingError, RecordHasher, Records};
 
 /// The most memory that one canonicalised record may take (fixed).
 pub const MAX_CANONICAL_BYTES: usize = 64 << 20;
-/// Bytes between two looks at the cancel flag: well under a millisecond of hashing.
-const STEP_BYTES: usize = 1 << 20;
+/// Bytes between two looks at the cancel flag: some ten milliseconds for the slowest pattern to ignore.
+const STEP_BYTES: usize = 128 << 10;
 /// Less than this is hashed sooner than a thread starts.
 const MIN_PART_BYTES: usize = 64 << 10;
 

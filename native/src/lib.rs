@@ -4,9 +4,11 @@
 
 pub mod buffer;
 pub mod canonical;
+pub mod digests;
 pub mod error;
 pub mod files;
 pub mod records;
+pub mod replace;
 
 #[cfg(feature = "python")]
 mod py;
