@@ -2,6 +2,14 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod buffer;
+pub mod canonical;
+pub mod digests;
+pub mod error;
+pub mod files;
+pub mod records;
+pub mod replace;
+
 #[cfg(feature = "python")]
 mod py;
 
