@@ -1,1 +1,3 @@
 //! What the spawner and its parent say to each other.
+
+pub mod meter;
