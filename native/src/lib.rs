@@ -2,6 +2,11 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod cores;
+pub mod error;
+pub mod load;
+pub mod owner;
+
 #[cfg(feature = "python")]
 mod py;
 
