@@ -4,6 +4,7 @@
 
 pub mod cores;
 pub mod error;
+pub mod lease;
 pub mod load;
 pub mod owner;
 
