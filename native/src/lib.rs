@@ -2,6 +2,7 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod cgroup;
 pub mod cores;
 pub mod error;
 pub mod lease;
