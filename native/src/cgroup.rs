@@ -7,10 +7,7 @@
 //! The spawner joins by writing `0` to each of [`Slot::join_files`]; its children inherit. So the
 //! spawner's own tasks and memory are inside too, and [`Limits::allowance`] makes room for them.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nightfleet_spawner::meter::Meter;
@@ -20,14 +17,17 @@ use crate::error::{Error, Result};
 use crate::owner::Owner;
 
 mod group;
+mod leftover;
 mod place;
 
+pub use leftover::reclaim;
+
 use group::Group;
+use leftover::directory_name;
 use place::Hierarchy;
 
 /// The v1 controllers that a slot uses.
 const V1_CONTROLLERS: [&str; 4] = ["cpuacct", "memory", "pids", "freezer"];
-const PREFIX: &str = "nightfleet";
 const LONGEST_NAME: usize = 32;
 /// How often a group is killed over again, 1 ms apart, before we call its processes immortal.
 const KILL_ROUNDS: u32 = 2000;
@@ -212,12 +212,13 @@ impl Slot {
             ));
         }
         for _ in 0..KILL_ROUNDS {
-            // No short circuit: a process may have joined only some of the groups.
+            // All of them, each round: a process may have joined only some of the groups.
             let populated = self
                 .groups
                 .iter()
-                .fold(false, |before, group| group.kill_members() || before);
-            if !populated {
+                .filter(|group| group.kill_members())
+                .count();
+            if populated == 0 {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -302,63 +303,29 @@ impl Drop for Slot {
     }
 }
 
-/// Kills and removes what slots of dead processes left behind; returns the removed directories.
-///
-/// It looks where this process could make slots itself. A slot whose owner is alive, or cannot be
-/// judged from this pid namespace, is never touched.
-pub fn reclaim() -> Vec<PathBuf> {
-    let mut leftovers: BTreeMap<String, Vec<Group>> = BTreeMap::new();
-    for hierarchy in Hierarchy::all() {
-        for parent in hierarchy.upwards() {
-            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if owner_in(&name).is_some_and(|owner| !owner.may_be_alive()) {
-                    leftovers.entry(name).or_default().push(Group {
-                        version: hierarchy.version,
-                        path: entry.path(),
-                    });
-                }
-            }
-        }
-    }
-    leftovers.into_values().flat_map(dissolve).collect()
-}
-
-fn dissolve(groups: Vec<Group>) -> Vec<PathBuf> {
-    let facts = survey(&groups, &[]);
-    let mut slot = Slot {
-        groups,
-        facts,
-        process: std::process::id(),
-    };
-    let _ = slot.kill_all();
-    std::mem::take(&mut slot.groups)
-        .into_iter()
-        .filter(Group::remove)
-        .map(|group| group.path)
-        .collect()
-}
-
 /// Who holds what: v1 where it has the controller, since v2 then lacks it.
 fn survey(groups: &[Group], refusals: &[(Hierarchy, String)]) -> Facts {
-    let held = |v1_controller: &str, file: fn(Version) -> &'static str| {
-        let holder = groups.iter().find(|group| group.has(file(group.version)));
-        holder.map_or_else(
-            || Held::Lost(why_lost(v1_controller, groups, refusals)),
-            |group| Held::By(group.version),
-        )
+    let held = |controller: &str, holder: Option<&Group>| match holder {
+        Some(group) => Held::By(group.version),
+        None => Held::Lost(why_lost(controller, groups, refusals)),
+    };
+    let having = |file: &str| groups.iter().find(|group| group.has(file));
+    let by_version = |file: fn(Version) -> &'static str| {
+        groups.iter().find(|group| group.has(file(group.version)))
     };
     Facts {
-        cpu: held("cpuacct", cpu_file),
-        memory: held("memory", memory_limit_file),
-        pids: held("pids", |_| "pids.max"),
-        kill: held("freezer", |version| {
-            if version == Version::V1 {
-                "freezer.state"
-            } else {
-                "cgroup.kill"
-            }
-        }),
+        // Every v2 group has a `cpu.stat`, so v1 is asked first.
+        cpu: held(
+            "cpuacct",
+            having("cpuacct.usage").or_else(|| having("cpu.stat")),
+        ),
+        memory: held("memory", by_version(memory_limit_file)),
+        pids: held("pids", having("pids.max")),
+        // v2 kills all at once; v1 can only hold them still while it kills one by one.
+        kill: held(
+            "freezer",
+            having("cgroup.kill").or_else(|| having("freezer.state")),
+        ),
     }
 }
 
@@ -409,30 +376,6 @@ fn limit_memory(group: &Group, bytes: u64) -> Result<()> {
     } else {
         Ok(())
     }
-}
-
-fn directory_name(owner: &Owner, name: &str) -> String {
-    format!(
-        "{PREFIX}-{}-{}-{}-{name}",
-        owner.namespace, owner.pid, owner.start_ticks
-    )
-}
-
-fn owner_in(directory: &str) -> Option<Owner> {
-    let mut parts = directory.splitn(5, '-');
-    let prefix = parts.next()?;
-    let (namespace, pid, start_ticks) = (
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-    );
-    let owner = Owner {
-        pid,
-        start_ticks,
-        namespace,
-    };
-    // Exactly what we write, so that no other spelling of a name is ever taken for ours.
-    (prefix == PREFIX && directory_name(&owner, parts.next()?) == directory).then_some(owner)
 }
 
 fn failed(group: &Group, error: &std::io::Error) -> Error {
