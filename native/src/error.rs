@@ -1,6 +1,8 @@
 //! Who owns a failure: the request, the machine, or the person who pressed Ctrl-C.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// A failure that is not a candidate's; a candidate that misbehaves is an outcome, never an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,22 @@ pub enum Error {
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An I/O failure at `path` while trying to `action`: paths that cannot be used are the user's,
+    /// everything else (a full disk, a dying one) is the machine's.
+    pub fn io(action: &str, path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let message = format!("cannot {action} {}: {error}", path.display());
+        // InvalidInput is std's own refusal of a path with a NUL byte.
+        match error.kind() {
+            NotFound | PermissionDenied | IsADirectory | NotADirectory | io::ErrorKind::InvalidInput => {
+                Self::User(message)
+            }
+            _ => Self::Machine(message),
+        }
+    }
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

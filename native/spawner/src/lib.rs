@@ -1,5 +1,5 @@
 //! What the spawner and its parent share: the wire protocol, the board that a trial is reported on,
-//! and the table of refused system calls.
+//! the meters of its control group, and the table of refused system calls.
 
 pub mod board;
 pub mod meter;
