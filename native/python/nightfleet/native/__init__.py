@@ -1,1 +1,43 @@
-"""The native room."""
+"""Rust's part of nightfleet: what must be fast, and what must be close to the kernel.
+
+Record digests (pure functions):
+
+- `hash_records` cuts an output into records and hashes each with XXH3-128; `hash_files` makes one record of files;
+  `canonical_json` shows the bytes by which JSON records are compared.
+- `write_digests`, `read_digests`, `root_digest`, `verify_digests` and `diff_digests` keep one digest a case in a plain
+  `.npy` file.
+
+Every function releases the GIL, answers Ctrl-C within about a tenth of a second when it works long, and raises
+`UserError` (a ValueError: something impossible was asked for) or `MachineError` (a RuntimeError: the machine could not do
+it). Arguments of the wrong kind may also raise TypeError. Never a Rust panic.
+"""
+
+from nightfleet.native._native import (
+    DigestDiff,
+    MachineError,
+    UserError,
+    __version__,
+    canonical_json,
+    diff_digests,
+    hash_files,
+    hash_records,
+    read_digests,
+    root_digest,
+    verify_digests,
+    write_digests,
+)
+
+__all__ = [
+    "DigestDiff",
+    "MachineError",
+    "UserError",
+    "__version__",
+    "canonical_json",
+    "diff_digests",
+    "hash_files",
+    "hash_records",
+    "read_digests",
+    "root_digest",
+    "verify_digests",
+    "write_digests",
+]
