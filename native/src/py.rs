@@ -205,8 +205,12 @@ fn digest_array(py: Python<'_>, digests: Vec<Digest>) -> PyResult<Digests<'_>> {
     Ok(array.map_err(|error| Error::Machine(error.to_string()))?.into_pyarray(py))
 }
 
+/// XXH3-128 of each record of a buffer: uint64 of shape (records, 2), rows [high, low].
 #[pyfunction]
-#[pyo3(signature = (data, *, seed, record = "line", canonical = "exact", ignore = None, threads = Threads(1)))]
+#[pyo3(
+    signature = (data, *, seed, record = "line", canonical = "exact", ignore = None, threads = Threads(1)),
+    text_signature = "(data, *, seed, record='line', canonical='exact', ignore=None, threads=1)"
+)]
 fn hash_records<'py>(
     py: Python<'py>,
     data: Lent,
@@ -222,6 +226,7 @@ fn hash_records<'py>(
     digest_array(py, records.digests)
 }
 
+/// One XXH3-128 for sorted (path, contents) pairs: uint64 of shape (1, 2), [high, low].
 #[pyfunction]
 #[pyo3(signature = (files, *, seed, canonical = "exact", ignore = None))]
 fn hash_files<'py>(
@@ -245,6 +250,7 @@ fn hash_files<'py>(
     digest_array(py, records.digests)
 }
 
+/// The bytes by which JSON texts are compared, or None when the record is not one.
 #[pyfunction]
 #[pyo3(signature = (record, /))]
 fn canonical_json<'py>(py: Python<'py>, record: Lent) -> PyResult<Option<Bound<'py, PyBytes>>> {
@@ -253,6 +259,7 @@ fn canonical_json<'py>(py: Python<'py>, record: Lent) -> PyResult<Option<Bound<'
     Ok(form.map(|form| PyBytes::new(py, &form)))
 }
 
+/// Writes one digest a case as a .npy file, at once or not at all; returns its root digest.
 #[pyfunction]
 fn write_digests(
     py: Python<'_>,
@@ -279,24 +286,28 @@ fn write_digests(
     door(py, Pace::Long, |cancel| digests::write(&path, case_slice, pairs, metadata, cancel))
 }
 
+/// SHA-256 over the metadata and the rows of a digest file, as 64 hex digits.
 #[pyfunction]
 fn root_digest(py: Python<'_>, path: PathBuf, metadata: Lent) -> PyResult<String> {
     let metadata = metadata.bytes();
     door(py, Pace::Long, |cancel| digests::root(&path, metadata, cancel))
 }
 
+/// Raises UserError unless the file and metadata have this root digest.
 #[pyfunction]
 fn verify_digests(py: Python<'_>, path: PathBuf, metadata: Lent, root: &str) -> PyResult<()> {
     let metadata = metadata.bytes();
     door(py, Pace::Long, |cancel| digests::verify(&path, metadata, root, cancel))
 }
 
+/// Cases, ascending, of shape (n,), and digests of shape (n, 2), [high, low].
 #[pyfunction]
 fn read_digests(py: Python<'_>, path: PathBuf) -> PyResult<(Cases<'_>, Digests<'_>)> {
     let (cases, digests) = door(py, Pace::Long, |cancel| digests::read(&path, cancel))?;
     Ok((cases.into_pyarray(py), digest_array(py, digests)?))
 }
 
+/// Compares two digest files case by case.
 #[pyfunction]
 #[pyo3(signature = (a, b, *, limit = 100))]
 fn diff_digests(py: Python<'_>, a: PathBuf, b: PathBuf, limit: usize) -> PyResult<DigestDiff> {
@@ -305,7 +316,7 @@ fn diff_digests(py: Python<'_>, a: PathBuf, b: PathBuf, limit: usize) -> PyResul
     Ok(DigestDiff { differing: diff.differing, only_a: diff.only_a, only_b: diff.only_b, cases })
 }
 
-/// See `_native.pyi`.
+/// How two digest files differ; all counts are complete, however many cases are listed.
 #[pyclass(frozen, get_all, module = "nightfleet.native")]
 pub(crate) struct DigestDiff {
     differing: u64,

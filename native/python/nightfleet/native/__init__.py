@@ -8,8 +8,8 @@ Record digests (pure functions):
   `.npy` file.
 
 Every function releases the GIL, answers Ctrl-C within about a tenth of a second when it works long, and raises
-`UserError` (a ValueError: something impossible was asked for) or `MachineError` (a RuntimeError: the machine could not do
-it). Arguments of the wrong kind may also raise TypeError. Never a Rust panic.
+`UserError` (a ValueError: something impossible was asked for) or `MachineError` (a RuntimeError: the machine could not
+do it). Arguments of the wrong kind may also raise TypeError. Never a Rust panic.
 """
 
 from nightfleet.native._native import (
