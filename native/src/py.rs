@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ mod _native {
     #[pymodule_export]
     use super::{
         Completed, DigestDiff, Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Trials, UserError, Workload,
-        canonical_json, diff_digests, give_tree, hash_files, hash_records, probe_machine, provoke, read_digests, root_digest,
-        run_trials, verify_digests, write_digests,
+        canonical_json, diff_digests, give_tree, hash_files, hash_records, probe_machine, provoke, read_digests,
+        root_digest, run_trials, verify_digests, write_digests,
     };
 }
 
@@ -454,7 +454,7 @@ impl Sandbox {
         self.facts.clone()
     }
 
-    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = 64 << 20))]
+    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = 67_108_864))]
     fn run(
         &self,
         py: Python<'_>,
@@ -584,7 +584,7 @@ fn shared(sandboxes: &[Bound<'_, Sandbox>]) -> Result<Vec<Shared>, Error> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = 64 << 20, filters = vec![],
+#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = 67_108_864, filters = vec![],
     stop_after = None, progress = None))]
 #[allow(clippy::too_many_arguments)]
 fn run_trials(
@@ -744,7 +744,7 @@ struct PairRunner {
 #[pymethods]
 impl PairRunner {
     #[new]
-    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = 64 << 20))]
+    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = 67_108_864))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         baseline: Vec<Bound<'_, Sandbox>>,
