@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 # Where uv is not on PATH, it is fetched into .venv at the version that constraints.txt names.
 UV = $$(command -v uv || echo $(BIN)/uv)
+# git, Cargo and pip trust the system's certificates; where those differ from uv's own, uv has to as well.
+export UV_SYSTEM_CERTS ?= 1
 VENV_READY := .venv/.made
 READY := .venv/.ready
 ROOMS := orchestrator agents harness
