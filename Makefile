@@ -11,6 +11,7 @@ BIN := .venv/bin
 UV = $$(command -v uv || echo $(BIN)/uv)
 # git, Cargo and pip trust the system's certificates; where those differ from uv's own, uv has to as well.
 export UV_SYSTEM_CERTS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV_READY := .venv/.made
 READY := .venv/.ready
 ROOMS := orchestrator agents harness
@@ -45,7 +46,8 @@ $(VENV_READY):
 # Installing again after a change to the Rust code rebuilds only what changed: Cargo keeps target/.
 $(READY): $(VENV_READY) pyproject.toml constraints.txt Cargo.toml Cargo.lock $(NATIVE)
 	@command -v uv >/dev/null || [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt \
+	@echo 'installing nightfleet and its tools into .venv (the native library takes a minute the first time)'
+	@$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt \
 	  --reinstall-package nightfleet-native --editable native --editable . --group dev
 	@touch $@
 
@@ -82,11 +84,11 @@ wheel: setup ## Build wheel and sdist of both distributions into dist/
 # backends (they stand in the dev group). Everything moves to its newest release that Python 3.11 can run.
 constraints: $(VENV_READY) ## Resolve constraints.txt anew
 	@command -v uv >/dev/null || [ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet uv
-	$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --extra llm --group dev \
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --extra llm --group dev \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-package nightfleet-native \
 	  pyproject.toml native/pyproject.toml | sed -E 's/[[:space:]]*;.*//' | grep -E '^[A-Za-z0-9._-]+==' | LC_ALL=C sort -u > .venv/constraints.txt
 	@if cut -d= -f1 .venv/constraints.txt | uniq -d | grep .; then echo 'two versions of one package: narrow the requirement' >&2; exit 2; fi
-	mv .venv/constraints.txt constraints.txt
+	@mv .venv/constraints.txt constraints.txt
 
 clean: ## Remove everything that make made (.venv, target, dist, caches)
 	rm -rf .venv target native/target dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
