@@ -77,7 +77,8 @@ format: setup ## Format Python and Rust
 
 wheel: setup ## Build wheel and sdist of both distributions into dist/
 	rm -rf dist
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m build --no-isolation --outdir dist native
+	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-$(CURDIR)/target}" \
+	  $(BIN)/python -m build --no-isolation --outdir dist native
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 # Names and versions only: no markers, no hashes, no addresses. One list for run time, tools, the `llm` extra and both build
