@@ -1,8 +1,8 @@
 """`nightfleet probe`: what this machine's kernel grants, and which promises of the sandbox that lets us keep."""
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypedDict
 
 import typer
 from rich.console import Console
@@ -11,8 +11,19 @@ from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 
-# How `nightfleet.native.probe()` begins the value of a promise that this machine cannot keep.
-LOST = "lost"
+# How `nightfleet.native.probe()` begins what is not there: a feature of the kernel, a promise of the sandbox.
+ABSENT = ("no: ", "lost: ")
+
+
+class Findings(TypedDict):
+    """What `nightfleet.native.probe()` returns."""
+
+    kernel: Mapping[str, str]
+    """Each feature of the kernel: "yes", a version, or "no: why"."""
+    promises: Mapping[str, str]
+    """Each promise of a trial's sandbox: the mechanism that keeps it, or "lost: why"."""
+    below_minimum: str | None
+    """Why no sandbox can be built here; None where one can."""
 
 
 def probe(
@@ -20,71 +31,37 @@ def probe(
 ) -> None:
     """Show which sandbox promises this machine keeps, and by which mechanism.
 
-    Exits with 1 if a promise is lost without which nightfleet refuses to run candidates, with 0 otherwise.
+    Exits with 1 if the machine is below the minimum without which nightfleet runs no candidates, with 0 otherwise.
 
     Example: `nightfleet probe --json`
     """
     from nightfleet import native
 
-    facts: Mapping[str, object] = native.probe()  # type: ignore[attr-defined]
-    missing = lost_minimum(facts)
+    findings: Findings = native.probe()  # type: ignore[attr-defined]
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, default=str))
+        typer.echo(json.dumps(findings, indent=2))
     else:
-        _show(facts, missing)
-    if missing:
+        _show(findings)
+    if findings["below_minimum"] is not None:
         raise typer.Exit(ANSWER_IS_NO)
 
 
-def lost_minimum(facts: Mapping[str, object]) -> list[str]:
-    """Name the promises of the stated minimum that this machine does not keep.
-
-    Args:
-        facts: what `nightfleet.native.probe()` returned. `promises` maps each promise to its mechanism or to
-            "lost: why", and `minimum` lists the promises that nightfleet does not run without. Without `promises` the
-            whole mapping is taken as promises; without `minimum` all of them are needed.
-    """
-    promises = facts.get("promises", facts)
-    if not isinstance(promises, Mapping):
-        raise TypeError(f"probe()['promises'] must map names to mechanisms, not be {promises!r}")
-    minimum = facts.get("minimum", list(promises))
-    if not isinstance(minimum, Iterable):
-        raise TypeError(f"probe()['minimum'] must list names of promises, not be {minimum!r}")
-    return [name for name in minimum if is_lost(promises.get(name, LOST))]
-
-
-def is_lost(mechanism: object) -> bool:
-    """Tell whether a promise's mechanism says that there is none."""
-    return mechanism is None or mechanism is False or str(mechanism).startswith(LOST)
-
-
-def _show(facts: Mapping[str, object], missing: list[str]) -> None:
+def _show(findings: Findings) -> None:
     console = Console()
-    loose = {name: fact for name, fact in facts.items() if not isinstance(fact, Mapping)}
-    sections = {name: fact for name, fact in facts.items() if isinstance(fact, Mapping)}
-    for title, rows in {**sections, "machine": loose}.items():
-        if rows:
-            console.print(_table(title, rows))
-    if missing:
-        console.print(Text(f"below the minimum: {', '.join(missing)}", style="bold red"))
-        console.print("nightfleet does not run candidates on such a machine.")
-    else:
-        console.print(Text("the stated minimum holds", style="green"))
+    console.print(_table("what the kernel grants", findings["kernel"]))
+    if findings["below_minimum"] is not None:
+        console.print(Text(f"below the minimum: {findings['below_minimum']}", style="bold red"))
+        console.print("nightfleet runs no candidates on such a machine.")
+        return
+    console.print(_table("what the sandbox promises, and by which mechanism", findings["promises"]))
+    console.print(Text("the stated minimum holds", style="green"))
 
 
-def _table(title: str, rows: Mapping[str, object]) -> Table:
+def _table(title: str, rows: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("name", no_wrap=True)
     table.add_column("mechanism")
-    for name, fact in rows.items():
-        # Text, not markup: a mechanism may contain brackets.
-        table.add_row(Text(name), Text(_words(fact), style="red" if is_lost(fact) else ""))
+    for name, words in rows.items():
+        # Text, not markup: the kernel's words may contain brackets.
+        table.add_row(Text(name), Text(words, style="yellow" if words.startswith(ABSENT) else ""))
     return table
-
-
-def _words(fact: object) -> str:
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    if isinstance(fact, list | tuple):
-        return ", ".join(map(str, fact))
-    return str(fact)
