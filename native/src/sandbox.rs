@@ -155,6 +155,7 @@ pub struct Sandbox {
     pub(crate) socket: OwnedFd,
     pub(crate) meters: Vec<(Meter, OwnedFd)>,
     pub(crate) memory_bytes: u64,
+    pub(crate) pids: u64,
     pub(crate) poisoned: bool,
     spawner: Child,
     promises: BTreeMap<String, String>,
@@ -184,10 +185,10 @@ impl Sandbox {
         };
         setup.joins = joins.len();
         setup.meters = meters.iter().map(|(meter, _)| *meter).collect();
-        if has(&setup.meters, Meter::ForksRefused) {
-            // The group counts what it refuses, the plain limit does not: let the group be met first.
-            setup.limits.pids += 256;
-        }
+        let pids = setup.limits.pids;
+        // The plain limit refuses without a trace: let whoever can tell (the group, or our own count of the
+        // tree) meet the cap first, and keep the plain limit as what holds between two looks.
+        setup.limits.pids = pids.saturating_mul(2).saturating_add(64);
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| Error::Machine(format!("no socket pair for the spawner: {errno}")))?;
         let spawner = start_spawner(theirs)?;
@@ -198,6 +199,7 @@ impl Sandbox {
             socket,
             meters,
             memory_bytes,
+            pids,
             poisoned: false,
             spawner,
             promises: BTreeMap::new(),

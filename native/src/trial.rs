@@ -353,7 +353,7 @@ impl<'a> Run<'a> {
                 self.end(Breach::Of(Outcome::Memory));
             }
             // Init itself is one of them.
-            if !counts_forks && usage.tasks > self.sandbox.setup.limits.pids {
+            if !counts_forks && usage.tasks > self.sandbox.pids + 1 {
                 self.end(Breach::Of(Outcome::Pids));
             }
         }
@@ -374,8 +374,9 @@ impl<'a> Run<'a> {
             trial.stderr.drain(..trial.stderr.len() - STDERR_TAIL_BYTES);
         }
         (trial.outcome, trial.status) = outcome(&report, self.breach)?;
-        trial.wall_ns =
-            if report.ended_ns > 0 && report.started_ns > 0 { report.ended_ns - report.started_ns } else { -1 };
+        // Where init was killed, it could not note the end; what we saw is a little later.
+        let ended_ns = if report.ended_ns > 0 { report.ended_ns } else { monotonic_ns() };
+        trial.wall_ns = if report.started_ns > 0 { ended_ns - report.started_ns } else { -1 };
         let grouped = self.sandbox.cpu_source() != "rusage";
         trial.cpu_ns = if grouped { report.cpu_ns } else { report.rusage_cpu_ns };
         let polled = i64::try_from(self.seen.peak_bytes).unwrap_or(i64::MAX).max(report.rusage_peak_bytes);
@@ -435,6 +436,12 @@ fn read_some(pipe: &mut Option<OwnedFd>, buffer: &mut [u8]) -> Option<usize> {
         Err(Errno::EINTR) => Some(0),
         Err(_) => None,
     }
+}
+
+fn monotonic_ns() -> i64 {
+    use nix::sys::time::TimeValLike;
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+    nix::time::clock_gettime(clock).map_or(-1, |time| time.num_nanoseconds())
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
