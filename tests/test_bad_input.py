@@ -1,6 +1,8 @@
 """Programs that fail, hang, flood or explode: each has one exact outcome, ends in time, and leaves nothing behind."""
 
+import contextlib
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -40,7 +42,7 @@ class Bomb:
     within_s: float = 20.0
     timeout_s: float = 60.0
     output_bytes: int = 64 * MIB
-    limits: Limits = field(default_factory=lambda: Limits())
+    limits: Limits = field(default_factory=Limits)
     stdin: bytes = b""
 
 
@@ -105,7 +107,11 @@ def clean(marker: str) -> Iterator[str]:
     """The marker to run under; afterwards nothing of the trial may be left on the host."""
     before = mounts(), control_groups()
     yield marker
-    assert gone(lambda: processes(marker)), f"still alive: {processes(marker)}"
+    survivors = [] if gone(lambda: processes(marker)) else processes(marker)
+    for pid in survivors:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert survivors == []
     assert gone(lambda: mounts() - before[0]), mounts() - before[0]
     assert gone(lambda: control_groups() - before[1]), control_groups() - before[1]
 

@@ -1,4 +1,4 @@
-/* Leaves the core it was given: asks for all of them, then spins on two threads for argv[1] milliseconds of wall time.
+/* Leaves the core it was given: asks for each and for all of them, then spins on two threads for argv[1] milliseconds of wall time.
  * Prints the cores seen and the CPU seconds gained for each second of wall. CHEATS 10, 33. */
 #include "attempt.h"
 #include <pthread.h>
@@ -15,7 +15,13 @@ static double end;
 static unsigned char seen[CPU_SETSIZE];
 
 static void *spin(void *_) {
-    cpu_set_t all;
+    cpu_set_t one, all;
+    for (int cpu = 0; cpu < 256; cpu++) {
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof one, &one);
+        seen[sched_getcpu()] = 1;
+    }
     memset(&all, 0xff, sizeof all);
     sched_setaffinity(0, sizeof all, &all);
     while (now(CLOCK_MONOTONIC) < end)

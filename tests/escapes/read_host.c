@@ -17,7 +17,7 @@ static int look(int fd) {
         errno = 0;
         struct dirent *entry;
         while ((entry = readdir(open)))
-            if (entry->d_name[0] != '.')
+            if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
                 return 0;
         return errno ? errno : ENODATA;
     }

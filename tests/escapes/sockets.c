@@ -63,13 +63,15 @@ static int paired(int type) {
 }
 static int paired_abstract(const char *_) { (void)_; return through(paired(SOCK_DGRAM), arguments[3], 1); }
 static int paired_path(const char *_) { (void)_; return through(paired(SOCK_DGRAM), arguments[4], 0); }
-static int paired_connect(const char *_) {
-    (void)_;
+static int turned(int type) {
     struct sockaddr_un to;
     socklen_t size = named(&to, arguments[4], 0);
-    int fd = paired(SOCK_DGRAM);
+    int fd = paired(type);
     return fd == -1 ? errno : TRIED(connect(fd, (void *)&to, size));
 }
+static int paired_connect(const char *_) { (void)_; return turned(SOCK_DGRAM); }
+static int paired_stream(const char *_) { (void)_; return turned(SOCK_STREAM); }
+static int paired_packets(const char *_) { (void)_; return turned(SOCK_SEQPACKET); }
 static int paired_message(const char *_) {
     (void)_;
     struct sockaddr_un to;
@@ -101,5 +103,7 @@ int main(int count, char **argv) {
     attempt("paired-abstract", paired_abstract, 0);
     attempt("paired-path", paired_path, 0);
     attempt("paired-connect", paired_connect, 0);
+    attempt("paired-stream", paired_stream, 0);
+    attempt("paired-seqpacket", paired_packets, 0);
     attempt("paired-message", paired_message, 0);
 }
