@@ -27,14 +27,7 @@ fn main() {
 fn build(manifest: &Path, target_dir: &Path, target: &str, rustflags: &str) -> Option<PathBuf> {
     let cargo = env::var_os("CARGO").expect("set by cargo");
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--bin",
-            "nightfleet-spawner",
-            "--target",
-            target,
-        ])
+        .args(["build", "--release", "--bin", "nightfleet-spawner", "--target", target])
         .arg("--manifest-path")
         .arg(manifest)
         .arg("--target-dir")

@@ -108,7 +108,10 @@ impl Lease {
     }
 
     fn attempt(directory: &Path, purpose: &str) -> Result<Attempt> {
-        let mut file = open(directory)?;
+        Lease::take(open(directory)?, directory, purpose)
+    }
+
+    fn take(mut file: File, directory: &Path, purpose: &str) -> Result<Attempt> {
         if !lock(&file, directory)? {
             return Ok(Attempt::Held(Holder::read(&mut file)));
         }

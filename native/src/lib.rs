@@ -14,6 +14,7 @@ pub mod lease;
 pub mod load;
 pub mod owner;
 pub mod pair;
+pub mod probe;
 pub mod records;
 pub mod replace;
 pub mod sandbox;

@@ -20,7 +20,10 @@ pub const MIN_COPIES: usize = 4;
 /// A leased core is calm when at most this share of it is busy with others while nothing of ours runs.
 pub const MAX_BUSY_SHARE: f64 = 0.10;
 /// How long a load probe looks: 20 ticks of 10 ms resolve 5%.
-const PROBE_WINDOW: Duration = Duration::from_millis(200);
+pub const PROBE_WINDOW: Duration = Duration::from_millis(200);
+
+/// The index of a pair that is never counted.
+pub const WARM_UP: u64 = u64::MAX;
 
 /// What is fixed for one pair before it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -99,8 +102,18 @@ impl PairRunner {
     pub fn draw(&mut self, block: Vec<i64>, wait: Duration, cancel: &AtomicBool) -> Result<Draw> {
         self.workload.check_block(&block)?;
         self.await_calm(wait, cancel)?;
-        let index = self.next;
+        let draw = self.toss(self.next, block)?;
         self.next += 1;
+        Ok(draw)
+    }
+
+    /// Draws a pair that warms caches up and is never counted; it takes no index.
+    pub fn warm_up(&mut self, block: Vec<i64>) -> Result<Draw> {
+        self.workload.check_block(&block)?;
+        self.toss(WARM_UP, block)
+    }
+
+    fn toss(&self, index: u64, block: Vec<i64>) -> Result<Draw> {
         Ok(Draw {
             index,
             block,
@@ -138,7 +151,7 @@ impl PairRunner {
     /// Errors: `User` for a draw that is not this runner's, `Machine`, `Interrupted`.
     pub fn run(&self, draw: &Draw, cancel: &AtomicBool) -> Result<Pair> {
         let missing = || Error::User("draw: names a copy that this runner does not have".to_owned());
-        if draw.index >= self.next {
+        if draw.index >= self.next && draw.index != WARM_UP {
             return Err(Error::User(format!("draw: {} was not drawn here (next is {})", draw.index, self.next)));
         }
         let baseline = self.baseline.get(draw.baseline_copy).ok_or_else(missing)?;

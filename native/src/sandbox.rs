@@ -93,6 +93,16 @@ impl Profile {
     }
 }
 
+/// The network of that name.
+pub fn parse_network(name: &str) -> Result<Network> {
+    match name {
+        "none" => Ok(Network::None),
+        "loopback" => Ok(Network::Loopback),
+        "host" => Ok(Network::Host),
+        _ => Err(Error::User(format!("network: {name:?} is none; choose one of none, loopback, host"))),
+    }
+}
+
 /// What the caller asks for. `None` means the profile's default.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -118,6 +128,25 @@ pub struct Options {
     pub scratch_bytes: Option<u64>,
     /// Go without isolation.
     pub unsafe_no_sandbox: bool,
+}
+
+impl Options {
+    /// The profile's defaults for a tree.
+    pub fn new(tree: PathBuf, profile: Profile) -> Self {
+        Self {
+            tree,
+            profile,
+            binds: Vec::new(),
+            environment: BTreeMap::new(),
+            cores: Vec::new(),
+            network: None,
+            memory_bytes: None,
+            pids: None,
+            file_bytes: None,
+            scratch_bytes: None,
+            unsafe_no_sandbox: false,
+        }
+    }
 }
 
 /// One spawner process and all that stands around it.
@@ -226,6 +255,14 @@ impl Sandbox {
         &self.promises
     }
 
+    /// Promises, and where the figures come from, for people.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let mut facts = self.promises.clone();
+        facts.insert("cpu_source".to_owned(), self.cpu_source().to_owned());
+        facts.insert("memory_source".to_owned(), self.memory_source().to_owned());
+        facts
+    }
+
     /// Where CPU time comes from.
     pub fn cpu_source(&self) -> &'static str {
         if has(&self.setup.meters, Meter::CpuacctUsage) {
@@ -325,9 +362,13 @@ fn spawner_image() -> Result<&'static OwnedFd> {
     made.as_ref().map_err(|why| Error::Machine(format!("the spawner's image could not be held in memory: {why}")))
 }
 
+/// A path that executes the spawner from a child of this process, which still has its descriptors.
+pub(crate) fn spawner_path() -> Result<String> {
+    Ok(format!("/proc/self/fd/{}", spawner_image()?.as_raw_fd()))
+}
+
 fn start_spawner(socket: OwnedFd) -> Result<Child> {
-    let image = spawner_image()?;
-    Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()))
+    Command::new(spawner_path()?)
         .arg0("nightfleet-spawner")
         .env_clear()
         .stdin(Stdio::from(socket))
@@ -469,19 +510,7 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options {
-            tree: "/usr".into(),
-            profile: Profile::Trial,
-            binds: vec![],
-            environment: BTreeMap::new(),
-            cores: vec![],
-            network: None,
-            memory_bytes: None,
-            pids: None,
-            file_bytes: None,
-            scratch_bytes: None,
-            unsafe_no_sandbox: false,
-        }
+        Options::new("/usr".into(), Profile::Trial)
     }
 
     fn message(options: &Options) -> String {

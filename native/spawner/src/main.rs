@@ -9,6 +9,7 @@
 mod confine;
 mod filter;
 mod root;
+mod survey;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,10 @@ use trial::{ProcMount, Stage};
 const PARENT: RawFd = libc::STDIN_FILENO;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("survey") {
+        println!("{}", serde_json::to_string(&survey::survey()).unwrap_or_default());
+        return;
+    }
     confine_descriptors();
     umask(Mode::from_bits_truncate(0o022));
     // Our own session: a Ctrl-C in the user's terminal is the harness's to handle.
@@ -108,19 +113,16 @@ fn settle_proc() -> Outcome<ProcMount> {
 }
 
 /// Whether refused calls can be announced (a container's own listener would forbid a second one).
-fn can_notify() -> bool {
-    let action = libc::SECCOMP_RET_USER_NOTIF;
-    // SAFETY: asks about one action by a pointer to a live integer.
-    let known = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action))
-    };
-    if known != 0 {
+pub fn can_notify() -> bool {
+    if !survey::action_known(libc::SECCOMP_RET_USER_NOTIF) {
         return false;
     }
     let everything = [seccompiler::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW }].to_vec();
     // SAFETY: single-threaded; the child tries one filter and leaves.
     match unsafe { clone_process(0, None) } {
         Ok(None) => {
+            // An unprivileged process may only filter itself once it can gain nothing by it.
+            let _ = nix::sys::prctl::set_no_new_privs();
             let code = i32::from(filter::install(&everything, true).is_err());
             // SAFETY: a forked child leaves without exit handlers.
             unsafe { libc::_exit(code) }

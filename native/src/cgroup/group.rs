@@ -51,7 +51,7 @@ impl Group {
         Err(refusal)
     }
 
-    fn create_in(version: Version, parent: &Path, name: &str) -> io::Result<Group> {
+    pub(super) fn create_in(version: Version, parent: &Path, name: &str) -> io::Result<Group> {
         if version == Version::V2 {
             // To move a process, one must be allowed to write here, in the common ancestor, too.
             fs::OpenOptions::new()
@@ -72,7 +72,7 @@ impl Group {
     }
 
     /// A child of a threaded domain exists but takes no processes; a v1 file may lack our write bit.
-    fn accepts_processes(&self) -> io::Result<()> {
+    pub(super) fn accepts_processes(&self) -> io::Result<()> {
         let kind =
             fs::read_to_string(self.path.join("cgroup.type")).unwrap_or_else(|_| "domain".into());
         if kind.trim_end() != "domain" {

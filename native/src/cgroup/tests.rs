@@ -178,7 +178,7 @@ fn too_many_tasks_are_refused_and_counted() {
     }
     let meters = slot.meter_files().unwrap();
     // Two children beside the shell are allowed, a third is not.
-    let two = "sleep 1000 & sleep 1000 & echo two; read line";
+    let two = "sleep 1000 > /dev/null & sleep 1000 > /dev/null & echo two; read line";
     let mut child = shell(&slot, two).spawn().unwrap();
     assert_eq!(line_of(&mut child), "two\n");
     assert_eq!(value(&meters, Meter::ForksRefused), Some(0));
@@ -213,19 +213,36 @@ fn killing_reaches_those_who_left_their_session() {
     gone(slot);
 }
 
+/// Kills a fresh tree in the slot by one group's means alone.
+fn killed_by(slot: &Slot, group: &Group, attempt: impl Fn(&Group)) {
+    let mut child = shell(slot, "sleep 1000 > /dev/null & echo up; wait")
+        .spawn()
+        .unwrap();
+    assert_eq!(line_of(&mut child), "up\n");
+    for _ in 0..KILL_ROUNDS {
+        if group.members().is_empty() {
+            break;
+        }
+        attempt(group);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(group.members(), [] as [i32; 0]);
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
 #[test]
-fn killing_works_without_the_one_file_that_does_it_all() {
-    let Some(slot) = slot("signal", Limits::default()) else {
+fn killing_works_by_each_means_alone() {
+    let Some(slot) = slot("means", Limits::default()) else {
         return;
     };
-    let mut child = shell(&slot, "sleep 1000 & echo up; wait").spawn().unwrap();
-    assert_eq!(line_of(&mut child), "up\n");
-    // Signals alone, as on v1 without a freezer and on v2 before 5.14.
-    let group = &slot.groups[0];
-    while !group.members().is_empty() {
-        group.signal(&group.members());
+    for group in &slot.groups {
+        // By `cgroup.kill`, by the freezer, or by neither, whatever this group has.
+        killed_by(&slot, group, |group| {
+            group.kill_members();
+        });
+        // By signals, as on v2 before 5.14.
+        killed_by(&slot, group, |group| group.signal(&group.members()));
     }
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     gone(slot);
 }
 

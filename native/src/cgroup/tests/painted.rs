@@ -140,3 +140,26 @@ fn on_a_hybrid_v1_counts_and_v2_kills() {
         .iter()
         .for_each(|group| fs::remove_dir_all(&group.path).unwrap());
 }
+
+#[test]
+fn a_group_that_takes_no_processes_is_not_kept() {
+    let files = [
+        ("cgroup.procs", ""),
+        ("cgroup.subtree_control", "\n"),
+        ("cgroup.type", "domain\n"),
+    ];
+    let slot = painted("types", Version::V2, &files);
+    let group = &slot.groups[0];
+    group.accepts_processes().unwrap();
+    for kind in ["domain invalid", "threaded", "domain threaded"] {
+        fs::write(group.path.join("cgroup.type"), kind).unwrap();
+        let refusal = group.accepts_processes().unwrap_err().to_string();
+        assert!(refusal.ends_with(&format!("type {kind}")), "{refusal}");
+    }
+    // On plain files a new directory stays empty: it has no `cgroup.procs` to join by.
+    for version in [Version::V1, Version::V2] {
+        assert!(Group::create_in(version, &group.path, "child").is_err());
+        assert!(!group.has("child"), "{version:?} left it behind");
+    }
+    fs::remove_dir_all(&group.path).unwrap();
+}
