@@ -64,7 +64,7 @@ BOMBS = [
     Bomb("noisy", ("./output", "noisy"), "ok", 0, b"answer\n"),
     Bomb("endless", ("./output", "endless"), "output", output_bytes=MIB),
     Bomb("endless-deaf", ("./output", "deaf-pipe"), "output", output_bytes=MIB),
-    Bomb("endless-stderr", ("./output", "endless-stderr"), "timeout", timeout_s=1),
+    Bomb("endless-stderr", ("./output", "endless-stderr"), "output", output_bytes=MIB),
     Bomb("exit", ("/bin/sh", "-c", "exit 7"), "exit", 7),
     Bomb("hang", ("./ignore_sigterm",), "timeout", timeout_s=1),
     Bomb("spin", ("./spin",), "timeout", timeout_s=1),

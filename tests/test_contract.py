@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toolchain import Toolchain, find
 
-from nightfleet.native import Completed, Sandbox
+from nightfleet.native import Completed, Sandbox, give_tree
 
 PROGRAMS = Path(__file__).parent / "contract"
 
@@ -42,6 +42,8 @@ CONTRACTS = [
         "threads 7998000\nchild\nexit 0 true\nhandle true\ncollected true\n",
         build=("{tool}", "-d", "/tree", "Contract.java"),
         builder="javac",
+        # The C library asks the name service daemon for the user's name, and does without.
+        denied=frozenset({"socket(AF_UNIX)"}),
     ),
     Contract("ruby", "ruby", "forks.rb", ("{tool}", "forks.rb"), "threads 7998000\nfork 0\nchild\ncollected true\n"),
     Contract(
@@ -87,6 +89,7 @@ def explained(done: Completed) -> str:
 def build(tree: Path, command: Sequence[str], tool: Toolchain, **env: str) -> None:
     """Runs a build command on `tree` as a build does: writable tree, no network."""
     env = {**tool.env, "GOCACHE": "/tmp/go", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", **env}  # noqa: S108 -- inside the sandbox
+    give_tree(tree)
     with Sandbox(tree, profile="build", read=tool.read, env=env) as sandbox:
         done = sandbox.run(filled(command, tool), timeout_s=300)
     assert done.outcome == "ok", explained(done)
@@ -118,7 +121,7 @@ def test_program_runs_inside(contract: Contract, open_ground: Path) -> None:
         done = sandbox.run(filled(contract.run, tool), timeout_s=120)
     assert done.outcome == "ok", explained(done)
     assert done.stdout.decode() == contract.expected, explained(done)
-    assert {entry.partition(":")[0] for entry in done.denied} == contract.denied, explained(done)
+    assert {entry.partition(":")[0] for entry in done.denied} <= contract.denied, explained(done)
 
 
 def vendored_home(home: Path) -> None:
@@ -163,3 +166,33 @@ def test_cargo_builds_offline_from_a_fetched_registry(open_ground: Path) -> None
     with Sandbox(tree) as sandbox:
         done = sandbox.run(["target/release/contract"])
     assert (done.outcome, done.stdout) == ("ok", b"warm\n"), explained(done)
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_path_below_a_scratch_directory_is_shown(open_ground: Path, writable: bool) -> None:
+    # Temporary directories lie below /tmp, which inside is a fresh file system of its own.
+    tree, shown = open_ground / "tree", open_ground / "shown"
+    for directory in (tree, shown):
+        directory.mkdir(mode=0o755)
+    (shown / "file").write_text("shown")
+    give_tree(shown)
+    paths = [shown]
+    with Sandbox(tree, read=[] if writable else paths, write=paths if writable else []) as sandbox:
+        done = sandbox.run(["/bin/cat", f"{shown}/file"])
+        sandbox.run(["/bin/sh", "-c", f"echo changed > {shown}/file"])
+    assert (done.outcome, done.stdout) == ("ok", b"shown"), explained(done)
+    assert (shown / "file").read_text() == ("changed\n" if writable else "shown")
+
+
+def test_a_shown_path_hides_its_credentials(open_ground: Path) -> None:
+    tree, home = open_ground / "tree", open_ground / "home"
+    for directory in (tree, home):
+        directory.mkdir(mode=0o755)
+    for name in ("config.toml", "credentials.toml", ".netrc"):
+        (home / name).write_text(f"{name}-content")
+    with Sandbox(tree, read=[home]) as sandbox:
+        seen = {
+            name: sandbox.run(["/bin/cat", f"{home}/{name}"]).stdout
+            for name in ("config.toml", "credentials.toml", ".netrc")
+        }
+    assert seen == {"config.toml": b"config.toml-content", "credentials.toml": b"", ".netrc": b""}
