@@ -1,5 +1,6 @@
 """What a trial may have left behind on the host: processes, mounts, control groups."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,11 @@ def mounts() -> set[str]:
 
 
 def control_groups() -> set[str]:
-    """The control groups named after nightfleet, under every hierarchy."""
+    """The control groups that this process's sandboxes made, under every hierarchy: the harness's id is in their name."""
     root = Path("/sys/fs/cgroup")
-    return {str(path) for path in root.rglob("*nightfleet*") if path.is_dir()} if root.exists() else set()
+    return (
+        {str(path) for path in root.rglob(f"nightfleet-*-{os.getpid()}-*") if path.is_dir()} if root.exists() else set()
+    )
 
 
 def gone(left: Callable[[], object], within_s: float = 5.0) -> bool:

@@ -142,7 +142,8 @@ impl Shift<'_> {
                 runs[side] = Some(run);
             }
             let runs: Vec<_> = runs.into_iter().flatten().collect();
-            if differs(&runs) && batch.stop_after.is_some_and(|most| self.bad.fetch_add(1, Ordering::Relaxed) + 1 >= most)
+            if differs(&runs)
+                && batch.stop_after.is_some_and(|most| self.bad.fetch_add(1, Ordering::Relaxed) + 1 >= most)
             {
                 self.stop.store(true, Ordering::Relaxed);
             }

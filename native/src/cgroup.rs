@@ -118,11 +118,7 @@ impl Slot {
     pub fn join_files(&self) -> Result<Vec<OwnedFd>> {
         self.groups
             .iter()
-            .map(|group| {
-                group
-                    .open("cgroup.procs", false, true)
-                    .map_err(|error| failed(group, &error))
-            })
+            .map(|group| group.open("cgroup.procs", false, true).map_err(|error| failed(group, &error)))
             .collect()
     }
 
@@ -131,18 +127,13 @@ impl Slot {
         let mut found: Vec<(Meter, OwnedFd)> = Vec::new();
         for group in &self.groups {
             for (meter, file) in self.meters_of(group) {
-                let open = |meter, write| {
-                    group
-                        .open(file, true, write)
-                        .map(|opened| (meter, opened))
-                        .ok()
-                };
+                let open = |meter, write| group.open(file, true, write).map(|opened| (meter, opened)).ok();
                 // Before kernel 6.12, v2 lets nobody write to a peak.
                 let resettable = |(meter, opened): &(Meter, OwnedFd)| meter.reset(opened).is_ok();
                 let opened = match meter {
-                    Meter::MemoryPeak => open(meter, true)
-                        .filter(resettable)
-                        .or_else(|| open(Meter::MemoryPeakEver, false)),
+                    Meter::MemoryPeak => {
+                        open(meter, true).filter(resettable).or_else(|| open(Meter::MemoryPeakEver, false))
+                    }
                     _ => open(meter, false),
                 };
                 // A line or file that an older kernel lacks is a meter less, not a failure.
@@ -158,40 +149,12 @@ impl Slot {
         let mine = |held: &Held, file: &str| *held == Held::By(group.version) && group.has(file);
         let mut meters = Vec::new();
         if mine(&self.facts.cpu, cpu_file(group.version)) {
-            meters.push((
-                if v1 {
-                    Meter::CpuacctUsage
-                } else {
-                    Meter::CpuStat
-                },
-                cpu_file(group.version),
-            ));
+            meters.push((if v1 { Meter::CpuacctUsage } else { Meter::CpuStat }, cpu_file(group.version)));
         }
         if mine(&self.facts.memory, memory_limit_file(group.version)) {
-            meters.push((
-                Meter::MemoryNow,
-                if v1 {
-                    "memory.usage_in_bytes"
-                } else {
-                    "memory.current"
-                },
-            ));
-            meters.push((
-                Meter::MemoryPeak,
-                if v1 {
-                    "memory.max_usage_in_bytes"
-                } else {
-                    "memory.peak"
-                },
-            ));
-            meters.push((
-                Meter::OomKills,
-                if v1 {
-                    "memory.oom_control"
-                } else {
-                    "memory.events"
-                },
-            ));
+            meters.push((Meter::MemoryNow, if v1 { "memory.usage_in_bytes" } else { "memory.current" }));
+            meters.push((Meter::MemoryPeak, if v1 { "memory.max_usage_in_bytes" } else { "memory.peak" }));
+            meters.push((Meter::OomKills, if v1 { "memory.oom_control" } else { "memory.events" }));
         }
         if mine(&self.facts.pids, "pids.max") {
             meters.push((Meter::ForksRefused, "pids.events"));
@@ -202,63 +165,37 @@ impl Slot {
     /// Kills everything in the slot, the spawner included, and returns when it is empty.
     pub fn kill_all(&self) -> Result<()> {
         let own = std::process::id() as i32;
-        if self
-            .groups
-            .iter()
-            .any(|group| group.members().contains(&own))
-        {
-            return Err(Error::Machine(
-                "this process is itself in the slot that it is to kill".into(),
-            ));
+        if self.groups.iter().any(|group| group.members().contains(&own)) {
+            return Err(Error::Machine("this process is itself in the slot that it is to kill".into()));
         }
         for _ in 0..KILL_ROUNDS {
             // All of them, each round: a process may have joined only some of the groups.
-            let populated = self
-                .groups
-                .iter()
-                .filter(|group| group.kill_members())
-                .count();
+            let populated = self.groups.iter().filter(|group| group.kill_members()).count();
             if populated == 0 {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         let left: Vec<i32> = self.groups.iter().flat_map(Group::members).collect();
-        Err(Error::Machine(format!(
-            "processes {left:?} of {} survive SIGKILL",
-            self.groups[0].path.display()
-        )))
+        Err(Error::Machine(format!("processes {left:?} of {} survive SIGKILL", self.groups[0].path.display())))
     }
 
     fn attempt(name: &str, limits: Limits) -> Result<(Option<Slot>, Facts)> {
         let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fine) {
-            return Err(Error::User(format!(
-                "slot name {name:?}: use 1 to {LONGEST_NAME} of a-z, 0-9 and -"
-            )));
+            return Err(Error::User(format!("slot name {name:?}: use 1 to {LONGEST_NAME} of a-z, 0-9 and -")));
         }
         let directory = directory_name(&Owner::own()?, name);
         let lost = Held::Lost(String::new());
-        let facts = Facts {
-            cpu: lost.clone(),
-            memory: lost.clone(),
-            pids: lost.clone(),
-            kill: lost,
-        };
+        let facts = Facts { cpu: lost.clone(), memory: lost.clone(), pids: lost.clone(), kill: lost };
         // A slot from the first group on, so that an error half-way removes the others.
-        let mut slot = Slot {
-            groups: Vec::new(),
-            facts,
-            process: std::process::id(),
-        };
+        let mut slot = Slot { groups: Vec::new(), facts, process: std::process::id() };
         let mut refusals = Vec::new();
         for hierarchy in Hierarchy::all() {
             match Group::create(&hierarchy, &directory) {
                 Ok(group) => slot.groups.push(group),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    return Err(Error::Machine(format!(
-                        "slot {name} exists already: its directory is {directory}"
-                    )));
+                    return Err(Error::Machine(format!("slot {name} exists already: its directory is {directory}")));
                 }
                 Err(error) => refusals.push((hierarchy, error.to_string())),
             }
@@ -271,19 +208,14 @@ impl Slot {
 
     fn limit(&self, limits: Limits) -> Result<()> {
         for group in &self.groups {
-            let mine =
-                |held: &Held, file: &str| *held == Held::By(group.version) && group.has(file);
-            if let Some(bytes) = limits
-                .memory_bytes
-                .filter(|_| mine(&self.facts.memory, memory_limit_file(group.version)))
+            let mine = |held: &Held, file: &str| *held == Held::By(group.version) && group.has(file);
+            if let Some(bytes) =
+                limits.memory_bytes.filter(|_| mine(&self.facts.memory, memory_limit_file(group.version)))
             {
                 limit_memory(group, bytes.saturating_add(limits.allowance.memory_bytes))?;
             }
             if let Some(pids) = limits.pids.filter(|_| mine(&self.facts.pids, "pids.max")) {
-                group.set(
-                    "pids.max",
-                    &pids.saturating_add(limits.allowance.pids).to_string(),
-                )?;
+                group.set("pids.max", &pids.saturating_add(limits.allowance.pids).to_string())?;
             }
         }
         Ok(())
@@ -310,32 +242,20 @@ fn survey(groups: &[Group], refusals: &[(Hierarchy, String)]) -> Facts {
         None => Held::Lost(why_lost(controller, groups, refusals)),
     };
     let having = |file: &str| groups.iter().find(|group| group.has(file));
-    let by_version = |file: fn(Version) -> &'static str| {
-        groups.iter().find(|group| group.has(file(group.version)))
-    };
+    let by_version = |file: fn(Version) -> &'static str| groups.iter().find(|group| group.has(file(group.version)));
     Facts {
         // Every v2 group has a `cpu.stat`, so v1 is asked first.
-        cpu: held(
-            "cpuacct",
-            having("cpuacct.usage").or_else(|| having("cpu.stat")),
-        ),
+        cpu: held("cpuacct", having("cpuacct.usage").or_else(|| having("cpu.stat"))),
         memory: held("memory", by_version(memory_limit_file)),
         pids: held("pids", having("pids.max")),
         // v2 kills all at once; v1 can only hold them still while it kills one by one.
-        kill: held(
-            "freezer",
-            having("cgroup.kill").or_else(|| having("freezer.state")),
-        ),
+        kill: held("freezer", having("cgroup.kill").or_else(|| having("freezer.state"))),
     }
 }
 
 fn why_lost(controller: &str, groups: &[Group], refusals: &[(Hierarchy, String)]) -> String {
-    let v1 = refusals
-        .iter()
-        .find(|(hierarchy, _)| hierarchy.controllers.iter().any(|name| name == controller));
-    let v2 = refusals
-        .iter()
-        .find(|(hierarchy, _)| hierarchy.version == Version::V2);
+    let v1 = refusals.iter().find(|(hierarchy, _)| hierarchy.controllers.iter().any(|name| name == controller));
+    let v2 = refusals.iter().find(|(hierarchy, _)| hierarchy.version == Version::V2);
     match (v1, v2) {
         (Some((_, reason)), _) => format!("cgroup v1 {controller}: {reason}"),
         (None, Some((_, reason))) => format!("cgroup v2: {reason}"),
@@ -347,35 +267,20 @@ fn why_lost(controller: &str, groups: &[Group], refusals: &[(Hierarchy, String)]
 }
 
 fn cpu_file(version: Version) -> &'static str {
-    if version == Version::V1 {
-        "cpuacct.usage"
-    } else {
-        "cpu.stat"
-    }
+    if version == Version::V1 { "cpuacct.usage" } else { "cpu.stat" }
 }
 
 fn memory_limit_file(version: Version) -> &'static str {
-    if version == Version::V1 {
-        "memory.limit_in_bytes"
-    } else {
-        "memory.max"
-    }
+    if version == Version::V1 { "memory.limit_in_bytes" } else { "memory.max" }
 }
 
 /// Memory and swap together: a limit that swap can get around is none.
 fn limit_memory(group: &Group, bytes: u64) -> Result<()> {
     group.set(memory_limit_file(group.version), &bytes.to_string())?;
     // v1's second limit is on the sum and may not be lower than the first; v2's is on swap alone.
-    let (file, value) = if group.version == Version::V1 {
-        ("memory.memsw.limit_in_bytes", bytes)
-    } else {
-        ("memory.swap.max", 0)
-    };
-    if group.has(file) {
-        group.set(file, &value.to_string())
-    } else {
-        Ok(())
-    }
+    let (file, value) =
+        if group.version == Version::V1 { ("memory.memsw.limit_in_bytes", bytes) } else { ("memory.swap.max", 0) };
+    if group.has(file) { group.set(file, &value.to_string()) } else { Ok(()) }
 }
 
 fn failed(group: &Group, error: &std::io::Error) -> Error {

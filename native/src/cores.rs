@@ -39,10 +39,7 @@ pub struct Choice {
 impl Topology {
     /// The topology seen by the calling thread; ask before narrowing the mask to [`Choice::harness`].
     pub fn read() -> Result<Topology> {
-        Ok(Topology::describe(
-            affinity()?,
-            Path::new("/sys/devices/system/cpu"),
-        ))
+        Ok(Topology::describe(affinity()?, Path::new("/sys/devices/system/cpu")))
     }
 
     fn describe(affinity: CoreSet, sys: &Path) -> Topology {
@@ -52,36 +49,19 @@ impl Topology {
             both if both.is_empty() => affinity,
             both => both,
         };
-        let known: BTreeMap<usize, CoreSet> = allowed
-            .iter()
-            .filter_map(|core| Some((*core, siblings(sys, *core)?)))
-            .collect();
+        let known: BTreeMap<usize, CoreSet> =
+            allowed.iter().filter_map(|core| Some((*core, siblings(sys, *core)?))).collect();
         let siblings_known = known.len() == allowed.len();
         let siblings = allowed
             .iter()
-            .map(|core| {
-                (
-                    *core,
-                    known
-                        .get(core)
-                        .cloned()
-                        .unwrap_or_else(|| CoreSet::from([*core])),
-                )
-            })
+            .map(|core| (*core, known.get(core).cloned().unwrap_or_else(|| CoreSet::from([*core]))))
             .collect();
-        Topology {
-            allowed,
-            siblings,
-            siblings_known,
-        }
+        Topology { allowed, siblings, siblings_known }
     }
 
     /// The allowed cores, one set for each physical core.
     fn physical(&self) -> BTreeSet<CoreSet> {
-        self.allowed
-            .iter()
-            .map(|core| &self.siblings[core] & &self.allowed)
-            .collect()
+        self.allowed.iter().map(|core| &self.siblings[core] & &self.allowed).collect()
     }
 
     /// Chooses `count` cores, one for each physical core: the highest numbers among those that are
@@ -89,34 +69,19 @@ impl Topology {
     ///
     /// `busy` is each core's busy share from a load probe; a core that it lacks counts as quiet.
     pub fn choose(&self, count: usize, busy: &BTreeMap<usize, f64>) -> Result<Choice> {
-        let mut best: Vec<usize> = self
-            .physical()
-            .iter()
-            .filter_map(|group| group.last().copied())
-            .collect();
+        let mut best: Vec<usize> = self.physical().iter().filter_map(|group| group.last().copied()).collect();
         if count == 0 || count > best.len() {
             return Err(Error::User(format!(
                 "cores: {count} is impossible: this process may use {} physical cores (logical {}); set cores to 1{}",
                 best.len(),
                 format_list(&self.allowed),
-                if best.len() > 1 {
-                    format!(" to {}", best.len())
-                } else {
-                    String::new()
-                },
+                if best.len() > 1 { format!(" to {}", best.len()) } else { String::new() },
             )));
         }
         best.sort_by_key(|core| {
             let group = &self.siblings[core];
-            let loud = group
-                .iter()
-                .any(|sibling| busy.get(sibling).is_some_and(|share| *share > QUIET_SHARE));
-            (
-                *core == 0,
-                loud,
-                group.contains(&0),
-                std::cmp::Reverse(*core),
-            )
+            let loud = group.iter().any(|sibling| busy.get(sibling).is_some_and(|share| *share > QUIET_SHARE));
+            (*core == 0, loud, group.contains(&0), std::cmp::Reverse(*core))
         });
         best.truncate(count);
         Ok(self.complement(best))
@@ -124,29 +89,12 @@ impl Topology {
 
     fn complement(&self, mut leased: Vec<usize>) -> Choice {
         leased.sort_unstable();
-        let whole: CoreSet = leased
-            .iter()
-            .flat_map(|core| &self.siblings[core])
-            .copied()
-            .collect();
-        let siblings = whole
-            .iter()
-            .filter(|core| !leased.contains(core))
-            .copied()
-            .collect();
+        let whole: CoreSet = leased.iter().flat_map(|core| &self.siblings[core]).copied().collect();
+        let siblings = whole.iter().filter(|core| !leased.contains(core)).copied().collect();
         let rest: Vec<usize> = self.allowed.difference(&whole).copied().collect();
         let harness_shares = rest.is_empty();
-        let harness = if harness_shares {
-            self.allowed.iter().copied().collect()
-        } else {
-            rest
-        };
-        Choice {
-            leased,
-            siblings,
-            harness,
-            harness_shares,
-        }
+        let harness = if harness_shares { self.allowed.iter().copied().collect() } else { rest };
+        Choice { leased, siblings, harness, harness_shares }
     }
 }
 
@@ -154,9 +102,7 @@ fn affinity() -> Result<CoreSet> {
     // EINVAL: the kernel's mask is wider than the 1024 cores of a `cpu_set_t`.
     let mask = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))
         .map_err(|errno| Error::Machine(format!("the affinity mask could not be read: {errno}")))?;
-    Ok((0..nix::sched::CpuSet::count())
-        .filter(|core| mask.is_set(*core) == Ok(true))
-        .collect())
+    Ok((0..nix::sched::CpuSet::count()).filter(|core| mask.is_set(*core) == Ok(true)).collect())
 }
 
 fn siblings(sys: &Path, core: usize) -> Option<CoreSet> {
@@ -188,10 +134,7 @@ fn parse_list(text: &str) -> Option<CoreSet> {
 }
 
 fn format_list(set: &CoreSet) -> String {
-    set.iter()
-        .map(usize::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    set.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -199,25 +142,13 @@ mod tests {
     use super::*;
 
     fn topology(groups: &[&[usize]], allowed: &[usize]) -> Topology {
-        let siblings = groups
-            .iter()
-            .flat_map(|group| {
-                group
-                    .iter()
-                    .map(|core| (*core, group.iter().copied().collect()))
-            })
-            .collect();
-        Topology {
-            allowed: allowed.iter().copied().collect(),
-            siblings,
-            siblings_known: true,
-        }
+        let siblings =
+            groups.iter().flat_map(|group| group.iter().map(|core| (*core, group.iter().copied().collect()))).collect();
+        Topology { allowed: allowed.iter().copied().collect(), siblings, siblings_known: true }
     }
 
     fn choose(topology: &Topology, count: usize, busy: &[(usize, f64)]) -> Choice {
-        topology
-            .choose(count, &busy.iter().copied().collect())
-            .unwrap()
+        topology.choose(count, &busy.iter().copied().collect()).unwrap()
     }
 
     #[test]
@@ -231,47 +162,30 @@ mod tests {
 
     #[test]
     fn the_highest_quiet_core_is_leased_and_its_sibling_kept_idle() {
-        let smt = topology(
-            &[&[0, 4], &[1, 5], &[2, 6], &[3, 7]],
-            &[0, 1, 2, 3, 4, 5, 6, 7],
-        );
+        let smt = topology(&[&[0, 4], &[1, 5], &[2, 6], &[3, 7]], &[0, 1, 2, 3, 4, 5, 6, 7]);
         let free = choose(&smt, 1, &[]);
         assert_eq!((&free.leased, &free.siblings), (&vec![7], &vec![3]));
         assert_eq!(free.harness, [0, 1, 2, 4, 5, 6]);
         let sibling_busy = choose(&smt, 1, &[(3, 0.9)]);
         assert_eq!(sibling_busy.leased, [6]);
         assert_eq!(choose(&smt, 2, &[(2, 0.5)]).leased, [5, 7]);
-        assert_eq!(
-            choose(&smt, 1, &[(3, QUIET_SHARE)]).leased,
-            [7],
-            "the limit itself is quiet"
-        );
+        assert_eq!(choose(&smt, 1, &[(3, QUIET_SHARE)]).leased, [7], "the limit itself is quiet");
     }
 
     #[test]
     fn a_busy_sibling_outside_our_mask_counts_too() {
         let smt = topology(&[&[1, 5], &[2, 6]], &[1, 2]);
         let choice = choose(&smt, 1, &[(6, 0.8)]);
-        assert_eq!(
-            (choice.leased, choice.siblings, choice.harness),
-            (vec![1], vec![5], vec![2])
-        );
+        assert_eq!((choice.leased, choice.siblings, choice.harness), (vec![1], vec![5], vec![2]));
     }
 
     #[test]
     fn core_0_is_the_last_resort() {
         let plain = topology(&[&[0], &[1]], &[0, 1]);
-        assert_eq!(
-            choose(&plain, 1, &[(1, 1.0)]).leased,
-            [1],
-            "even a busy core is better"
-        );
+        assert_eq!(choose(&plain, 1, &[(1, 1.0)]).leased, [1], "even a busy core is better");
         assert_eq!(choose(&plain, 2, &[]).leased, [0, 1]);
         let alone = choose(&topology(&[&[0]], &[0]), 1, &[]);
-        assert_eq!(
-            (alone.leased, alone.harness, alone.harness_shares),
-            (vec![0], vec![0], true)
-        );
+        assert_eq!((alone.leased, alone.harness, alone.harness_shares), (vec![0], vec![0], true));
         let high = topology(&[&[0, 9], &[1, 2]], &[0, 1, 2, 9]);
         assert_eq!(choose(&high, 1, &[]).leased, [2], "9 would silence core 0");
     }
@@ -280,12 +194,7 @@ mod tests {
     fn a_harness_without_a_core_shares_and_says_so() {
         let pair = choose(&topology(&[&[0, 1]], &[0, 1]), 1, &[]);
         assert_eq!(
-            (
-                pair.leased,
-                pair.siblings,
-                pair.harness,
-                pair.harness_shares
-            ),
+            (pair.leased, pair.siblings, pair.harness, pair.harness_shares),
             (vec![1], vec![0], vec![0, 1], true)
         );
     }
@@ -294,12 +203,9 @@ mod tests {
     fn more_cores_than_physical_ones_are_refused_with_the_limit() {
         let smt = topology(&[&[0, 1], &[2, 3]], &[0, 1, 2, 3]);
         for count in [0, 3] {
-            let Err(Error::User(message)) = smt.choose(count, &BTreeMap::new()) else {
-                panic!("took {count}")
-            };
+            let Err(Error::User(message)) = smt.choose(count, &BTreeMap::new()) else { panic!("took {count}") };
             assert!(
-                message.contains(&format!("cores: {count} "))
-                    && message.ends_with("set cores to 1 to 2"),
+                message.contains(&format!("cores: {count} ")) && message.ends_with("set cores to 1 to 2"),
                 "{message}"
             );
         }
@@ -314,27 +220,19 @@ mod tests {
         fs::write(sys.join("cpu0/topology/thread_siblings_list"), "0,2\n").unwrap();
         let mask = CoreSet::from([0, 2, 3]);
         let half = Topology::describe(mask.clone(), &sys);
-        assert_eq!(
-            (half.allowed.clone(), half.siblings_known),
-            (CoreSet::from([0, 2]), false)
-        );
+        assert_eq!((half.allowed.clone(), half.siblings_known), (CoreSet::from([0, 2]), false));
         fs::write(sys.join("cpu2/topology/core_cpus_list"), "0,2\n").unwrap();
         assert!(Topology::describe(mask.clone(), &sys).siblings_known);
         fs::remove_dir_all(&sys).unwrap();
         let blind = Topology::describe(mask.clone(), &sys);
-        assert_eq!(
-            (blind.allowed, blind.siblings_known, &blind.siblings[&3]),
-            (mask, false, &CoreSet::from([3]))
-        );
+        assert_eq!((blind.allowed, blind.siblings_known, &blind.siblings[&3]), (mask, false, &CoreSet::from([3])));
     }
 
     #[test]
     fn this_machine_has_a_core_to_lease() {
         let here = Topology::read().unwrap();
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-        let list = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
         // The list may also name cores that are possible but offline.
         assert!(here.allowed.is_subset(&parse_list(list.unwrap()).unwrap()));
         let choice = here.choose(1, &BTreeMap::new()).unwrap();

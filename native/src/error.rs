@@ -51,10 +51,7 @@ mod tests {
 
     #[test]
     fn a_message_is_shown_as_it_was_written() {
-        assert_eq!(
-            Error::User("cores: 3 of 2".into()).to_string(),
-            "cores: 3 of 2"
-        );
+        assert_eq!(Error::User("cores: 3 of 2".into()).to_string(), "cores: 3 of 2");
         assert_eq!(Error::Machine("no /proc".into()).to_string(), "no /proc");
         assert_eq!(Error::Interrupted.to_string(), "interrupted");
     }

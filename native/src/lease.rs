@@ -115,19 +115,12 @@ impl Lease {
         if !lock(&file, directory)? {
             return Ok(Attempt::Held(Holder::read(&mut file)));
         }
-        let mut lease = Lease {
-            file,
-            path: directory.join(FILE),
-            process: std::process::id(),
-        };
+        let mut lease = Lease { file, path: directory.join(FILE), process: std::process::id() };
         // Between our open and our lock the file may have been removed: that lock protects nothing.
         if !lease.is_current() {
             return Ok(Attempt::Moved);
         }
-        let holder = Holder {
-            owner: Some(Owner::own()?),
-            purpose: printable(purpose),
-        };
+        let holder = Holder { owner: Some(Owner::own()?), purpose: printable(purpose) };
         lease
             .write(&serde_json::to_vec(&holder).expect("numbers and a string"))
             .map_err(|error| failed(&lease.path, error))?;
@@ -164,18 +157,12 @@ impl Holder {
     /// Never fails: an empty or strange file still means that somebody holds the lock.
     fn read(file: &mut File) -> Holder {
         let mut text = Vec::new();
-        let unknown = Holder {
-            owner: None,
-            purpose: String::new(),
-        };
+        let unknown = Holder { owner: None, purpose: String::new() };
         if file.take(4096).read_to_end(&mut text).is_err() {
             return unknown;
         }
         let said: Holder = serde_json::from_slice(&text).unwrap_or(unknown);
-        Holder {
-            purpose: printable(&said.purpose),
-            ..said
-        }
+        Holder { purpose: printable(&said.purpose), ..said }
     }
 }
 
@@ -190,26 +177,20 @@ impl fmt::Display for Holder {
 
 /// What may reach a terminal: no control characters, no bidirectional overrides, not too long.
 fn printable(text: &str) -> String {
-    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}');
-    text.chars()
-        .filter(|c| !c.is_control() && !bidi(*c))
-        .take(LONGEST_PURPOSE)
-        .collect()
+    let bidi =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}');
+    text.chars().filter(|c| !c.is_control() && !bidi(*c)).take(LONGEST_PURPOSE).collect()
 }
 
 fn open(directory: &Path) -> Result<File> {
     let folder = directory::open_private(directory)?;
     let path = directory.join(FILE);
-    let flags =
-        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = nix::fcntl::openat(&folder, FILE, flags, Mode::from_bits_truncate(0o600));
     let file = File::from(file.map_err(|errno| failed(&path, errno.into()))?);
     let facts = file.metadata().map_err(|error| failed(&path, error))?;
     if !facts.is_file() || facts.nlink() > 1 || facts.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(Error::Machine(format!(
-            "{} is not a plain file of our own; remove it",
-            path.display()
-        )));
+        return Err(Error::Machine(format!("{} is not a plain file of our own; remove it", path.display())));
     }
     Ok(file)
 }
@@ -231,10 +212,7 @@ fn failed(path: &Path, error: std::io::Error) -> Error {
     } else {
         ""
     };
-    Error::Machine(format!(
-        "the timing lease {}: {error}{hint}",
-        path.display()
-    ))
+    Error::Machine(format!("the timing lease {}: {error}{hint}", path.display()))
 }
 
 #[cfg(test)]

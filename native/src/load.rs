@@ -64,10 +64,8 @@ pub struct Load {
 impl Snapshot {
     /// The counters now.
     pub fn read() -> Result<Snapshot> {
-        let text = fs::read_to_string("/proc/stat")
-            .map_err(|error| Error::Machine(format!("/proc/stat: {error}")))?;
-        Snapshot::parse(&text)
-            .ok_or_else(|| Error::Machine("/proc/stat has an unknown form".into()))
+        let text = fs::read_to_string("/proc/stat").map_err(|error| Error::Machine(format!("/proc/stat: {error}")))?;
+        Snapshot::parse(&text).ok_or_else(|| Error::Machine("/proc/stat has an unknown form".into()))
     }
 
     fn parse(text: &str) -> Option<Snapshot> {
@@ -77,17 +75,11 @@ impl Snapshot {
             let (name, values) = line.split_once(' ')?;
             if name == "procs_running" {
                 runnable = Some(values.parse().ok()?);
-            } else if let Some(number) =
-                name.strip_prefix("cpu").filter(|number| !number.is_empty())
-            {
+            } else if let Some(number) = name.strip_prefix("cpu").filter(|number| !number.is_empty()) {
                 cores.insert(number.parse().ok()?, Ticks::parse(values)?);
             }
         }
-        Some(Snapshot {
-            cores,
-            runnable: runnable?,
-        })
-        .filter(|snapshot| !snapshot.cores.is_empty())
+        Some(Snapshot { cores, runnable: runnable? }).filter(|snapshot| !snapshot.cores.is_empty())
     }
 
     /// Ticks stolen from `cores` since `earlier`, summed. A core that went offline is an error: its
@@ -95,43 +87,29 @@ impl Snapshot {
     pub fn stolen_since(&self, earlier: &Snapshot, cores: &[usize]) -> Result<u64> {
         let stolen = |snapshot: &Snapshot, core: &usize| match snapshot.cores.get(core) {
             Some(ticks) => Ok(ticks.stolen),
-            None => Err(Error::Machine(format!(
-                "core {core} is not in /proc/stat: it is offline or hidden by a container"
-            ))),
+            None => {
+                Err(Error::Machine(format!("core {core} is not in /proc/stat: it is offline or hidden by a container")))
+            }
         };
-        cores
-            .iter()
-            .map(|core| Ok(stolen(self, core)?.saturating_sub(stolen(earlier, core)?)))
-            .sum()
+        cores.iter().map(|core| Ok(stolen(self, core)?.saturating_sub(stolen(earlier, core)?))).sum()
     }
 
     /// Each core's shares since `earlier`. A core that counted no tick at all is left out.
     pub fn load_since(&self, earlier: &Snapshot) -> BTreeMap<usize, CoreLoad> {
-        let both = self
-            .cores
-            .iter()
-            .filter_map(|(core, now)| Some((*core, now.since(earlier.cores.get(core)?))));
-        both.filter_map(|(core, ticks)| Some((core, ticks.shares()?)))
-            .collect()
+        let both = self.cores.iter().filter_map(|(core, now)| Some((*core, now.since(earlier.cores.get(core)?))));
+        both.filter_map(|(core, ticks)| Some((core, ticks.shares()?))).collect()
     }
 }
 
 impl Ticks {
     /// `user nice system idle iowait irq softirq steal …`; what follows is contained in user and nice.
     fn parse(values: &str) -> Option<Ticks> {
-        let fields: Vec<u64> = values
-            .split_ascii_whitespace()
-            .map(str::parse)
-            .collect::<std::result::Result<_, _>>()
-            .ok()?;
+        let fields: Vec<u64> =
+            values.split_ascii_whitespace().map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
         let [user, nice, system, idle, iowait, irq, softirq, stolen, ..] = fields[..] else {
             return None;
         };
-        Some(Ticks {
-            busy: user + nice + system + irq + softirq,
-            idle: idle + iowait,
-            stolen,
-        })
+        Some(Ticks { busy: user + nice + system + irq + softirq, idle: idle + iowait, stolen })
     }
 
     /// iowait is documented to run backwards at times: such a difference is nothing, not a huge number.
@@ -145,10 +123,7 @@ impl Ticks {
 
     fn shares(&self) -> Option<CoreLoad> {
         let all = self.busy + self.idle + self.stolen;
-        (all > 0).then(|| CoreLoad {
-            busy: self.busy as f64 / all as f64,
-            stolen: self.stolen as f64 / all as f64,
-        })
+        (all > 0).then(|| CoreLoad { busy: self.busy as f64 / all as f64, stolen: self.stolen as f64 / all as f64 })
     }
 }
 
@@ -172,18 +147,12 @@ impl Load {
             others += last.runnable.saturating_sub(1);
             samples += 1;
         }
-        Ok(Load {
-            cores: last.load_since(&first),
-            others_runnable: others as f64 / f64::from(samples.max(1)),
-        })
+        Ok(Load { cores: last.load_since(&first), others_runnable: others as f64 / f64::from(samples.max(1)) })
     }
 
     /// Busy shares alone, as [`crate::cores::Topology::choose`] takes them.
     pub fn busy(&self) -> BTreeMap<usize, f64> {
-        self.cores
-            .iter()
-            .map(|(core, load)| (*core, load.busy))
-            .collect()
+        self.cores.iter().map(|(core, load)| (*core, load.busy)).collect()
     }
 }
 
@@ -200,37 +169,26 @@ pub struct Clocks {
 impl Clocks {
     /// Reads both; the tightest of a few tries, since we may be preempted between two calls.
     pub fn read() -> Result<Clocks> {
-        let tries = (0..5)
-            .map(|_| Clocks::read_once())
-            .collect::<Result<Vec<_>>>()?;
-        Ok(tries
-            .into_iter()
-            .min_by_key(|clocks| clocks.bracket)
-            .expect("five were read"))
+        let tries = (0..5).map(|_| Clocks::read_once()).collect::<Result<Vec<_>>>()?;
+        Ok(tries.into_iter().min_by_key(|clocks| clocks.bracket).expect("five were read"))
     }
 
     fn read_once() -> Result<Clocks> {
         let time = |clock: ClockId| {
-            clock_gettime(clock).map(Duration::from).map_err(|errno| {
-                Error::Machine(format!("clock {clock} could not be read: {errno}"))
-            })
+            clock_gettime(clock)
+                .map(Duration::from)
+                .map_err(|errno| Error::Machine(format!("clock {clock} could not be read: {errno}")))
         };
         let before = time(ClockId::CLOCK_MONOTONIC)?;
         let boot = time(ClockId::CLOCK_BOOTTIME)?;
         let after = time(ClockId::CLOCK_MONOTONIC)?;
-        Ok(Clocks {
-            ahead: boot.saturating_sub(after),
-            bracket: after.saturating_sub(before),
-        })
+        Ok(Clocks { ahead: boot.saturating_sub(after), bracket: after.saturating_sub(before) })
     }
 
     /// How long the machine was suspended since `earlier`; none if it was not.
     pub fn suspended_since(&self, earlier: &Clocks) -> Option<Duration> {
         let doubt = self.bracket + earlier.bracket;
-        let grown = self
-            .ahead
-            .saturating_sub(earlier.ahead)
-            .saturating_sub(doubt);
+        let grown = self.ahead.saturating_sub(earlier.ahead).saturating_sub(doubt);
         (grown > SUSPEND_THRESHOLD).then_some(grown)
     }
 }
@@ -252,14 +210,7 @@ mod tests {
     fn a_real_sample_is_read() {
         let snapshot = sample(EARLIER);
         assert_eq!(snapshot.runnable, 3);
-        assert_eq!(
-            snapshot.cores[&0],
-            Ticks {
-                busy: 3822 + 996 + 9,
-                idle: 83347 + 26,
-                stolen: 4
-            }
-        );
+        assert_eq!(snapshot.cores[&0], Ticks { busy: 3822 + 996 + 9, idle: 83347 + 26, stolen: 4 });
         assert_eq!(snapshot.cores.len(), 2, "the sum of all cores is no core");
     }
 
@@ -268,27 +219,11 @@ mod tests {
         let (earlier, later) = (sample(EARLIER), sample(LATER));
         let load = later.load_since(&earlier);
         // core 0: 3 user + 1 nice + 4 system + 1 irq + 1 softirq = 10 busy, 9 - 1 idle, 2 stolen
-        assert_eq!(
-            load[&0],
-            CoreLoad {
-                busy: 0.5,
-                stolen: 0.1
-            }
-        );
-        assert_eq!(
-            load[&1],
-            CoreLoad {
-                busy: 0.0,
-                stolen: 0.0
-            }
-        );
+        assert_eq!(load[&0], CoreLoad { busy: 0.5, stolen: 0.1 });
+        assert_eq!(load[&1], CoreLoad { busy: 0.0, stolen: 0.0 });
         assert_eq!(later.stolen_since(&earlier, &[0, 1]), Ok(2));
         assert_eq!(later.stolen_since(&earlier, &[1]), Ok(0));
-        assert_eq!(
-            earlier.stolen_since(&later, &[0]),
-            Ok(0),
-            "never a huge number"
-        );
+        assert_eq!(earlier.stolen_since(&later, &[0]), Ok(0), "never a huge number");
         assert!(
             matches!(later.stolen_since(&earlier, &[7]), Err(Error::Machine(message)) if message.contains("core 7"))
         );
@@ -297,12 +232,7 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        for text in [
-            "",
-            "cpu0 1 2 3 4 5 6 7 8\n",
-            "procs_running 1\n",
-            "cpu0 1 2 3\nprocs_running 1\n",
-        ] {
+        for text in ["", "cpu0 1 2 3 4 5 6 7 8\n", "procs_running 1\n", "cpu0 1 2 3\nprocs_running 1\n"] {
             assert!(Snapshot::parse(text).is_none(), "took {text:?}");
         }
         assert!(Snapshot::parse("cpu0 1 2 3 4 5 6 7 x\nprocs_running 1\n").is_none());
@@ -313,24 +243,14 @@ mod tests {
     #[test]
     fn this_machine_can_be_probed() {
         let load = Load::probe(5 * TICK, &AtomicBool::new(false)).unwrap();
-        assert!(
-            load.busy()
-                .values()
-                .all(|share| (0.0..=1.0).contains(share))
-        );
+        assert!(load.busy().values().all(|share| (0.0..=1.0).contains(share)));
         assert!(load.others_runnable >= 0.0);
     }
 
     #[test]
     fn a_probe_can_be_cancelled_and_is_never_too_short() {
-        assert_eq!(
-            Load::probe(Duration::from_secs(3600), &AtomicBool::new(true)),
-            Err(Error::Interrupted)
-        );
-        assert!(matches!(
-            Load::probe(Duration::from_millis(49), &AtomicBool::new(false)),
-            Err(Error::User(_))
-        ));
+        assert_eq!(Load::probe(Duration::from_secs(3600), &AtomicBool::new(true)), Err(Error::Interrupted));
+        assert!(matches!(Load::probe(Duration::from_millis(49), &AtomicBool::new(false)), Err(Error::User(_))));
     }
 
     #[test]
@@ -341,20 +261,10 @@ mod tests {
         };
         let earlier = clocks(500, 1);
         assert_eq!(clocks(1501, 1).suspended_since(&earlier), None);
-        assert_eq!(
-            clocks(1502, 0).suspended_since(&earlier),
-            Some(Duration::from_micros(1001))
-        );
-        assert_eq!(
-            clocks(4000, 2600).suspended_since(&earlier),
-            None,
-            "we were preempted while reading"
-        );
+        assert_eq!(clocks(1502, 0).suspended_since(&earlier), Some(Duration::from_micros(1001)));
+        assert_eq!(clocks(4000, 2600).suspended_since(&earlier), None, "we were preempted while reading");
         assert_eq!(clocks(0, 1).suspended_since(&earlier), None);
-        assert_eq!(
-            clocks(30_000_501, 1).suspended_since(&earlier),
-            Some(Duration::from_micros(29_999_999))
-        );
+        assert_eq!(clocks(30_000_501, 1).suspended_since(&earlier), Some(Duration::from_micros(29_999_999)));
     }
 
     #[test]

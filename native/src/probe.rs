@@ -107,7 +107,10 @@ mod tests {
     fn every_feature_is_answered_yes_or_no_with_a_reason() {
         let found = probe().unwrap();
         for (name, words) in &found.kernel {
-            assert!(words.starts_with("yes") || words.starts_with("no: ") || words.starts_with("Landlock"), "{name}: {words}");
+            assert!(
+                words.starts_with("yes") || words.starts_with("no: ") || words.starts_with("Landlock"),
+                "{name}: {words}"
+            );
         }
         assert_eq!(found.promises.is_empty(), found.below_minimum.is_some());
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ mod _native {
     #[pymodule_export]
     use super::{
         Completed, DigestDiff, Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Trials, UserError, Workload,
-        canonical_json, diff_digests, give_tree, hash_files, hash_records, probe, provoke, read_digests, root_digest,
-        run_trials, verify_digests, write_digests,
+        canonical_json, diff_digests, give_tree, hash_files, hash_records, probe_machine, provoke, read_digests,
+        root_digest, run_trials, verify_digests, write_digests,
     };
 }
 
@@ -396,11 +396,14 @@ fn binds(places: Vec<Place>, writable: bool) -> impl Iterator<Item = Bind> {
 
 /// See `_native.pyi`.
 #[pyclass(frozen, module = "nightfleet.native")]
-struct Sandbox(Mutex<Option<Shared>>, #[pyo3(get)] BTreeMap<String, String>);
+struct Sandbox {
+    open: Mutex<Option<Shared>>,
+    facts: BTreeMap<String, String>,
+}
 
 impl Sandbox {
     fn shared(&self) -> Result<Shared, Error> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         held.clone().ok_or_else(|| Error::User("this sandbox is closed".into()))
     }
 }
@@ -443,15 +446,15 @@ impl Sandbox {
         };
         let opened = door(py, Pace::Long, |_| sandbox::Sandbox::open(&options))?;
         let facts = opened.facts();
-        Ok(Self(Mutex::new(Some(Arc::new(Mutex::new(opened)))), facts))
+        Ok(Self { open: Mutex::new(Some(Arc::new(Mutex::new(opened)))), facts })
     }
 
     #[getter]
     fn facts(&self) -> BTreeMap<String, String> {
-        self.1.clone()
+        self.facts.clone()
     }
 
-    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = 64 << 20))]
+    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = 67_108_864))]
     fn run(
         &self,
         py: Python<'_>,
@@ -478,7 +481,7 @@ impl Sandbox {
     }
 
     fn close(&self, py: Python<'_>) {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(taken));
     }
 
@@ -581,7 +584,7 @@ fn shared(sandboxes: &[Bound<'_, Sandbox>]) -> Result<Vec<Shared>, Error> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = 64 << 20, filters = vec![],
+#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = 67_108_864, filters = vec![],
     stop_after = None, progress = None))]
 #[allow(clippy::too_many_arguments)]
 fn run_trials(
@@ -741,7 +744,7 @@ struct PairRunner {
 #[pymethods]
 impl PairRunner {
     #[new]
-    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = 64 << 20))]
+    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = 67_108_864))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         baseline: Vec<Bound<'_, Sandbox>>,
@@ -884,8 +887,8 @@ fn give_tree(py: Python<'_>, path: PathBuf) -> PyResult<()> {
     door(py, Pace::Long, |_| sandbox::give_tree(&path))
 }
 
-#[pyfunction]
-fn probe(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+#[pyfunction(name = "probe")]
+fn probe_machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let found = door(py, Pace::Long, |_| probe::probe())?;
     let answer = PyDict::new(py);
     answer.set_item("kernel", found.kernel)?;

@@ -205,7 +205,8 @@ impl Sandbox {
             _scratch: scratch,
         };
         let request = Request::Setup(Box::new(sandbox.setup.clone()));
-        wire::send(sandbox.socket.as_raw_fd(), &request, &descriptors).map_err(|errno| spawner_gone(&errno.to_string()))?;
+        wire::send(sandbox.socket.as_raw_fd(), &request, &descriptors)
+            .map_err(|errno| spawner_gone(&errno.to_string()))?;
         sandbox.promises = sandbox.await_ready()?;
         Ok(sandbox)
     }

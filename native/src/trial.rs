@@ -374,11 +374,8 @@ impl<'a> Run<'a> {
             trial.stderr.drain(..trial.stderr.len() - STDERR_TAIL_BYTES);
         }
         (trial.outcome, trial.status) = outcome(&report, self.breach)?;
-        trial.wall_ns = if report.ended_ns > 0 && report.started_ns > 0 {
-            report.ended_ns - report.started_ns
-        } else {
-            -1
-        };
+        trial.wall_ns =
+            if report.ended_ns > 0 && report.started_ns > 0 { report.ended_ns - report.started_ns } else { -1 };
         let grouped = self.sandbox.cpu_source() != "rusage";
         trial.cpu_ns = if grouped { report.cpu_ns } else { report.rusage_cpu_ns };
         let polled = i64::try_from(self.seen.peak_bytes).unwrap_or(i64::MAX).max(report.rusage_peak_bytes);

@@ -224,8 +224,7 @@ impl Workload {
         cancel: &AtomicBool,
     ) -> Result<BlockRun> {
         let most = usize::try_from(plan.output_bytes).unwrap_or(usize::MAX);
-        let mut hasher =
-            RecordHasher::new(framing, self.canonical.clone(), seed, most).with_max_records(expected);
+        let mut hasher = RecordHasher::new(framing, self.canonical.clone(), seed, most).with_max_records(expected);
         let mut wrong = None;
         let mut trial = trial::run(sandbox, plan, cancel, &mut |bytes| match hasher.push(bytes) {
             Ok(()) => true,

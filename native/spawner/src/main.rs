@@ -83,9 +83,7 @@ fn prepare(setup: Setup, mut descriptors: Vec<OwnedFd>) -> Outcome<(Stage, BTree
         confine::forswear().at("giving up privileges")?;
     }
     let notify = setup.isolate && can_notify();
-    let filter = filter::compile(&setup, notify)
-        .map_err(|_| Errno::EINVAL)
-        .at("compiling the system-call filter")?;
+    let filter = filter::compile(&setup, notify).map_err(|_| Errno::EINVAL).at("compiling the system-call filter")?;
     describe(&setup, proc, notify, &mut promises);
     let meters = setup.meters.iter().copied().zip(meter_files).collect();
     let board = Board::map().at("mapping the report")?;

@@ -48,9 +48,7 @@ impl Meter {
     /// The value in a file's text: nanoseconds for CPU time, bytes for memory, else a count.
     pub fn parse(self, text: &[u8]) -> Result<u64, Unreadable> {
         match self {
-            Meter::CpuacctUsage | Meter::MemoryNow | Meter::MemoryPeak | Meter::MemoryPeakEver => {
-                single(text)
-            }
+            Meter::CpuacctUsage | Meter::MemoryNow | Meter::MemoryPeak | Meter::MemoryPeakEver => single(text),
             Meter::CpuStat => keyed(text, "usage_usec")?
                 .checked_mul(1000)
                 .ok_or_else(|| Unreadable("usage_usec is too large to be nanoseconds".into())),
@@ -66,9 +64,7 @@ impl Meter {
         let length = nix::sys::uio::pread(file, &mut buffer, 0)
             .map_err(|errno| Unreadable(format!("{self:?} could not be read: {errno}")))?;
         if length == LONGEST_FILE {
-            return Err(Unreadable(format!(
-                "{self:?} is longer than {LONGEST_FILE} bytes"
-            )));
+            return Err(Unreadable(format!("{self:?} is longer than {LONGEST_FILE} bytes")));
         }
         self.parse(&buffer[..length])
     }
@@ -79,44 +75,29 @@ impl Meter {
     /// that was reset must be the one that is read (passing it over a socket keeps it).
     pub fn reset(self, file: impl AsFd) -> Result<(), Unreadable> {
         if self != Meter::MemoryPeak {
-            return Err(Unreadable(format!(
-                "{self:?} cannot be reset: take a difference"
-            )));
+            return Err(Unreadable(format!("{self:?} cannot be reset: take a difference")));
         }
-        nix::sys::uio::pwrite(file.as_fd(), b"0", 0)
-            .map(drop)
-            .map_err(|errno| {
-                Unreadable(format!(
-                    "{self:?} (descriptor {}) could not be reset: {errno}",
-                    file.as_fd().as_raw_fd()
-                ))
-            })
+        nix::sys::uio::pwrite(file.as_fd(), b"0", 0).map(drop).map_err(|errno| {
+            Unreadable(format!("{self:?} (descriptor {}) could not be reset: {errno}", file.as_fd().as_raw_fd()))
+        })
     }
 }
 
 /// A file that is one number and a line feed.
 fn single(text: &[u8]) -> Result<u64, Unreadable> {
     let digits = text.strip_suffix(b"\n").unwrap_or(text);
-    number(digits)
-        .ok_or_else(|| Unreadable(format!("expected one number, found {}", excerpt(text))))
+    number(digits).ok_or_else(|| Unreadable(format!("expected one number, found {}", excerpt(text))))
 }
 
 /// The value of `key` in a file of `key value` lines; every line must have that form.
 fn keyed(text: &[u8], key: &str) -> Result<u64, Unreadable> {
     let mut found = None;
-    for line in text
-        .strip_suffix(b"\n")
-        .unwrap_or(text)
-        .split(|byte| *byte == b'\n')
-    {
+    for line in text.strip_suffix(b"\n").unwrap_or(text).split(|byte| *byte == b'\n') {
         let mut words = line.split(|byte| *byte == b' ');
         let (name, value) = match (words.next(), words.next().and_then(number), words.next()) {
             (Some(name), Some(value), None) if !name.is_empty() => (name, value),
             _ => {
-                return Err(Unreadable(format!(
-                    "expected `name number`, found {}",
-                    excerpt(line)
-                )));
+                return Err(Unreadable(format!("expected `name number`, found {}", excerpt(line))));
             }
         };
         if name == key.as_bytes() && found.replace(value).is_some() {
@@ -167,16 +148,9 @@ mod tests {
         assert_eq!(Meter::CpuStat.parse(CPU_STAT), Ok(20_817_000));
         assert_eq!(Meter::CpuStat.parse(CPU_STAT_WITH_CONTROLLER), Ok(977_000));
         assert_eq!(Meter::MemoryNow.parse(b"0\n"), Ok(0));
-        assert_eq!(
-            Meter::MemoryPeak.parse(b"9223372036854771712\n"),
-            Ok(9_223_372_036_854_771_712)
-        );
+        assert_eq!(Meter::MemoryPeak.parse(b"9223372036854771712\n"), Ok(9_223_372_036_854_771_712));
         assert_eq!(Meter::OomKills.parse(OOM_CONTROL), Ok(3));
-        assert_eq!(
-            Meter::OomKills.parse(MEMORY_EVENTS),
-            Ok(1),
-            "oom_kill, neither oom nor oom_group_kill"
-        );
+        assert_eq!(Meter::OomKills.parse(MEMORY_EVENTS), Ok(1), "oom_kill, neither oom nor oom_group_kill");
         assert_eq!(Meter::ForksRefused.parse(b"max 5\n"), Ok(5));
         assert_eq!(Meter::ForksRefused.parse(MEMORY_EVENTS), Ok(41));
     }
@@ -199,11 +173,7 @@ mod tests {
         ];
         for meter in EVERY {
             for text in garbage {
-                assert!(
-                    meter.parse(text).is_err(),
-                    "{meter:?} took {}",
-                    excerpt(text)
-                );
+                assert!(meter.parse(text).is_err(), "{meter:?} took {}", excerpt(text));
             }
         }
     }
@@ -221,11 +191,7 @@ mod tests {
             b"usage_usec 18446744073709551615\n",
             b"xusage_usec 1\n",
         ] {
-            assert!(
-                Meter::CpuStat.parse(text).is_err(),
-                "took {}",
-                excerpt(text)
-            );
+            assert!(Meter::CpuStat.parse(text).is_err(), "took {}", excerpt(text));
         }
     }
 
@@ -237,13 +203,7 @@ mod tests {
         assert_eq!(Meter::MemoryNow.read(&file), Ok(12));
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(&[b'7'; LONGEST_FILE + 1]).unwrap();
-        assert!(
-            Meter::MemoryNow
-                .read(&file)
-                .unwrap_err()
-                .to_string()
-                .contains("longer")
-        );
+        assert!(Meter::MemoryNow.read(&file).unwrap_err().to_string().contains("longer"));
     }
 
     #[test]
@@ -251,11 +211,7 @@ mod tests {
         let mut file = scratch_file();
         file.write_all(b"9").unwrap();
         for meter in EVERY {
-            assert_eq!(
-                meter.reset(&file).is_ok(),
-                meter == Meter::MemoryPeak,
-                "{meter:?}"
-            );
+            assert_eq!(meter.reset(&file).is_ok(), meter == Meter::MemoryPeak, "{meter:?}");
         }
         assert_eq!(Meter::MemoryPeak.read(&file), Ok(0));
     }
@@ -263,18 +219,13 @@ mod tests {
     #[test]
     fn the_list_travels_as_json() {
         let json = serde_json::to_string(&EVERY).unwrap();
-        assert!(
-            json.starts_with(r#"["cpuacct_usage","cpu_stat","memory_now""#),
-            "{json}"
-        );
+        assert!(json.starts_with(r#"["cpuacct_usage","cpu_stat","memory_now""#), "{json}");
         assert_eq!(serde_json::from_str::<Vec<Meter>>(&json).unwrap(), EVERY);
         assert!(serde_json::from_str::<Vec<Meter>>(r#"["cpu"]"#).is_err());
     }
 
     fn scratch_file() -> std::fs::File {
         let name = c"nightfleet-meter";
-        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
-            .unwrap()
-            .into()
+        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap().into()
     }
 }

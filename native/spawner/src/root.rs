@@ -150,7 +150,9 @@ fn enter_namespaces(setup: &Setup) -> Outcome<String> {
             drop(write_end);
             match nix::sys::wait::waitpid(child, None).at("waiting for the id mapper")? {
                 nix::sys::wait::WaitStatus::Exited(_, 0) => Ok("user namespace (own host id)".to_owned()),
-                nix::sys::wait::WaitStatus::Exited(_, code) => Err(Errno::from_raw(code)).at("mapping the sandbox's id"),
+                nix::sys::wait::WaitStatus::Exited(_, code) => {
+                    Err(Errno::from_raw(code)).at("mapping the sandbox's id")
+                }
                 _ => Err(Errno::ECHILD).at("mapping the sandbox's id"),
             }
         }

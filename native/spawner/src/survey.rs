@@ -42,9 +42,8 @@ pub fn survey() -> BTreeMap<String, String> {
 /// Whether the kernel knows a seccomp action.
 pub fn action_known(action: u32) -> bool {
     // SAFETY: asks about one action by a pointer to a live integer.
-    let known = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action))
-    };
+    let known =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action)) };
     known == 0
 }
 

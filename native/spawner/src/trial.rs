@@ -160,8 +160,8 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
         confine::adopt_orphans();
     }
     let children = block_child_signal().during(Step::Fork)?;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-        .during(Step::Fork)?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).during(Step::Fork)?;
     let words = Words::new(stage, launch).during(Step::Execute)?;
     // SAFETY: this process is single-threaded, and both sides go on as ordinary processes.
     let program = match unsafe { crate::clone_process(0, None) }.during(Step::Fork)? {

@@ -43,9 +43,7 @@ impl Group {
             match Group::create_in(hierarchy.version, parent, name) {
                 Ok(group) => return Ok(group),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
-                Err(error) => {
-                    refusal = io::Error::new(error.kind(), format!("{}: {error}", parent.display()))
-                }
+                Err(error) => refusal = io::Error::new(error.kind(), format!("{}: {error}", parent.display())),
             }
         }
         Err(refusal)
@@ -54,9 +52,7 @@ impl Group {
     pub(super) fn create_in(version: Version, parent: &Path, name: &str) -> io::Result<Group> {
         if version == Version::V2 {
             // To move a process, one must be allowed to write here, in the common ancestor, too.
-            fs::OpenOptions::new()
-                .write(true)
-                .open(parent.join("cgroup.procs"))?;
+            fs::OpenOptions::new().write(true).open(parent.join("cgroup.procs"))?;
             switch_on(parent);
         }
         let path = parent.join(name);
@@ -73,13 +69,9 @@ impl Group {
 
     /// A child of a threaded domain exists but takes no processes; a v1 file may lack our write bit.
     pub(super) fn accepts_processes(&self) -> io::Result<()> {
-        let kind =
-            fs::read_to_string(self.path.join("cgroup.type")).unwrap_or_else(|_| "domain".into());
+        let kind = fs::read_to_string(self.path.join("cgroup.type")).unwrap_or_else(|_| "domain".into());
         if kind.trim_end() != "domain" {
-            return Err(io::Error::other(format!(
-                "a group here would be of type {}",
-                kind.trim_end()
-            )));
+            return Err(io::Error::other(format!("a group here would be of type {}", kind.trim_end())));
         }
         self.open("cgroup.procs", false, true).map(drop)
     }
@@ -90,23 +82,16 @@ impl Group {
 
     pub(super) fn open(&self, file: &str, read: bool, write: bool) -> io::Result<OwnedFd> {
         // std opens with O_CLOEXEC.
-        let opened = fs::OpenOptions::new()
-            .read(read)
-            .write(write)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(self.path.join(file))?;
+        let opened =
+            fs::OpenOptions::new().read(read).write(write).custom_flags(libc::O_NOFOLLOW).open(self.path.join(file))?;
         Ok(opened.into())
     }
 
     /// Writes a limit, and errs with the file's name and the value.
     pub(super) fn set(&self, file: &str, value: &str) -> Result<()> {
         let path = self.path.join(file);
-        fs::write(&path, value).map_err(|error| {
-            Error::Machine(format!(
-                "{value} could not be written to {}: {error}",
-                path.display()
-            ))
-        })
+        fs::write(&path, value)
+            .map_err(|error| Error::Machine(format!("{value} could not be written to {}: {error}", path.display())))
     }
 
     /// The processes in the group; 0 stands for one that our pid namespace cannot name.
@@ -118,8 +103,7 @@ impl Group {
     /// One attempt at killing everybody; true if there was anybody. A process that forks meanwhile
     /// is caught by the next attempt, or by the freezer where there is one.
     pub(super) fn kill_members(&self) -> bool {
-        let frozen = !self.has("cgroup.kill")
-            && fs::write(self.path.join("freezer.state"), "FROZEN").is_ok();
+        let frozen = !self.has("cgroup.kill") && fs::write(self.path.join("freezer.state"), "FROZEN").is_ok();
         let whole = fs::write(self.path.join("cgroup.kill"), "1").is_ok();
         let members = self.members();
         if !whole {
@@ -136,11 +120,7 @@ impl Group {
     /// open: a number read from a file may belong to a stranger by the time it is used.
     pub(super) fn signal(&self, members: &[i32]) {
         // 0 and -1 would mean our own process group, and everybody.
-        let handles: Vec<_> = members
-            .iter()
-            .filter(|pid| **pid > 0)
-            .map(|pid| (*pid, pidfd(*pid)))
-            .collect();
+        let handles: Vec<_> = members.iter().filter(|pid| **pid > 0).map(|pid| (*pid, pidfd(*pid))).collect();
         let still = self.members();
         for (pid, handle) in handles.into_iter().filter(|(pid, _)| still.contains(pid)) {
             match handle {
@@ -156,9 +136,7 @@ impl Group {
     pub(super) fn remove(&self) -> bool {
         for _ in 0..REMOVE_TRIES {
             match fs::remove_dir(&self.path) {
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    std::thread::sleep(Duration::from_millis(1))
-                }
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::sleep(Duration::from_millis(1)),
                 Err(error) => return error.kind() == ErrorKind::NotFound,
                 Ok(()) => return true,
             }
@@ -177,13 +155,5 @@ fn pidfd(pid: i32) -> std::result::Result<OwnedFd, Errno> {
 fn send_kill(process: &OwnedFd) {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the descriptor is open, and a null siginfo is allowed. ESRCH: it is dead already.
-    unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            process.as_raw_fd(),
-            libc::SIGKILL,
-            no_info,
-            0,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_info, 0) };
 }

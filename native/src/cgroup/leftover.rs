@@ -22,10 +22,7 @@ pub fn reclaim() -> Vec<PathBuf> {
             for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if owner_in(&name).is_some_and(|owner| !owner.may_be_alive()) {
-                    leftovers.entry(name).or_default().push(Group {
-                        version: hierarchy.version,
-                        path: entry.path(),
-                    });
+                    leftovers.entry(name).or_default().push(Group { version: hierarchy.version, path: entry.path() });
                 }
             }
         }
@@ -35,39 +32,21 @@ pub fn reclaim() -> Vec<PathBuf> {
 
 fn dissolve(groups: Vec<Group>) -> Vec<PathBuf> {
     let facts = survey(&groups, &[]);
-    let mut slot = Slot {
-        groups,
-        facts,
-        process: std::process::id(),
-    };
+    let mut slot = Slot { groups, facts, process: std::process::id() };
     let _ = slot.kill_all();
-    std::mem::take(&mut slot.groups)
-        .into_iter()
-        .filter(Group::remove)
-        .map(|group| group.path)
-        .collect()
+    std::mem::take(&mut slot.groups).into_iter().filter(Group::remove).map(|group| group.path).collect()
 }
 
 pub(super) fn directory_name(owner: &Owner, name: &str) -> String {
-    format!(
-        "{PREFIX}-{}-{}-{}-{name}",
-        owner.namespace, owner.pid, owner.start_ticks
-    )
+    format!("{PREFIX}-{}-{}-{}-{name}", owner.namespace, owner.pid, owner.start_ticks)
 }
 
 fn owner_in(directory: &str) -> Option<Owner> {
     let mut parts = directory.splitn(5, '-');
     let prefix = parts.next()?;
-    let (namespace, pid, start_ticks) = (
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-    );
-    let owner = Owner {
-        pid,
-        start_ticks,
-        namespace,
-    };
+    let (namespace, pid, start_ticks) =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let owner = Owner { pid, start_ticks, namespace };
     // Exactly what we write, so that no other spelling of a name is ever taken for ours.
     (prefix == PREFIX && directory_name(&owner, parts.next()?) == directory).then_some(owner)
 }
@@ -78,11 +57,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_owner_and_no_other_name_does() {
-        let owner = Owner {
-            pid: 812,
-            start_ticks: 141_414,
-            namespace: 4_026_531_836,
-        };
+        let owner = Owner { pid: 812, start_ticks: 141_414, namespace: 4_026_531_836 };
         let name = directory_name(&owner, "slot-1");
         assert_eq!(name, "nightfleet-4026531836-812-141414-slot-1");
         assert_eq!(owner_in(&name), Some(owner));

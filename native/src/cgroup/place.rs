@@ -25,15 +25,13 @@ impl Hierarchy {
 
     fn parse(mountinfo: &str, membership: &str) -> Vec<Hierarchy> {
         let mut found: Vec<Hierarchy> = Vec::new();
-        for mut hierarchy in mountinfo
-            .lines()
-            .filter_map(|line| mounted(line, membership))
-        {
+        for mut hierarchy in mountinfo.lines().filter_map(|line| mounted(line, membership)) {
             hierarchy.controllers.sort_unstable();
             // The same hierarchy may be mounted twice; one way in is enough.
-            if !found.iter().any(|known| {
-                known.version == hierarchy.version && known.controllers == hierarchy.controllers
-            }) {
+            if !found
+                .iter()
+                .any(|known| known.version == hierarchy.version && known.controllers == hierarchy.controllers)
+            {
                 found.push(hierarchy);
             }
         }
@@ -42,9 +40,7 @@ impl Hierarchy {
 
     /// Our own group, then its ancestors as far as they are mounted.
     pub(super) fn upwards(&self) -> impl Iterator<Item = &Path> {
-        self.own
-            .ancestors()
-            .take_while(|path| path.starts_with(&self.mount))
+        self.own.ancestors().take_while(|path| path.starts_with(&self.mount))
     }
 }
 
@@ -53,10 +49,7 @@ impl Hierarchy {
 fn mounted(line: &str, membership: &str) -> Option<Hierarchy> {
     let (before, after) = line.split_once(" - ")?;
     let (mut before, mut after) = (before.split(' ').skip(3), after.split(' '));
-    let (root, mount) = (
-        unescape(before.next()?),
-        PathBuf::from(unescape(before.next()?)),
-    );
+    let (root, mount) = (unescape(before.next()?), PathBuf::from(unescape(before.next()?)));
     let (kind, super_options) = (after.next()?, after.nth(1)?);
     let version = match kind {
         "cgroup" => Version::V1,
@@ -67,10 +60,7 @@ fn mounted(line: &str, membership: &str) -> Option<Hierarchy> {
     // A container may mount only its own part of the tree; outside a cgroup namespace, the path
     // still counts from the real root. A path with `..` lies outside and cannot be reached.
     let below = Path::new(path).strip_prefix(&root).ok()?;
-    if below
-        .components()
-        .any(|part| part == std::path::Component::ParentDir)
-    {
+    if below.components().any(|part| part == std::path::Component::ParentDir) {
         return None;
     }
     let controllers = match version {
@@ -81,25 +71,12 @@ fn mounted(line: &str, membership: &str) -> Option<Hierarchy> {
             .collect(),
         Version::V2 => Vec::new(),
     };
-    let own = if below.as_os_str().is_empty() {
-        mount.clone()
-    } else {
-        mount.join(below)
-    };
-    (version == Version::V2 || !controllers.is_empty()).then_some(Hierarchy {
-        version,
-        controllers,
-        mount,
-        own,
-    })
+    let own = if below.as_os_str().is_empty() { mount.clone() } else { mount.join(below) };
+    (version == Version::V2 || !controllers.is_empty()).then_some(Hierarchy { version, controllers, mount, own })
 }
 
 /// Our path from `/proc/self/cgroup`: lines `id:controllers:path`, and `0::path` for v2.
-fn member_of<'text>(
-    version: Version,
-    super_options: &str,
-    membership: &'text str,
-) -> Option<&'text str> {
+fn member_of<'text>(version: Version, super_options: &str, membership: &'text str) -> Option<&'text str> {
     membership.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -107,9 +84,7 @@ fn member_of<'text>(
             Version::V2 => id == "0" && controllers.is_empty(),
             Version::V1 => {
                 !controllers.is_empty()
-                    && controllers
-                        .split(',')
-                        .all(|name| super_options.split(',').any(|option| option == name))
+                    && controllers.split(',').all(|name| super_options.split(',').any(|option| option == name))
             }
         };
         ours.then_some(path)
@@ -118,16 +93,9 @@ fn member_of<'text>(
 
 /// mountinfo writes space, tab, line feed and backslash as three octal digits.
 fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_owned(), |text, (code, plain)| {
-        text.replace(code, plain)
-    })
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 /// What a child of a v2 group can count with, from that group's interface files.
@@ -162,10 +130,7 @@ pub(super) fn offer(parent: &Path) -> Offer {
 /// group into a threaded domain whose children can hold nothing, so the question comes first.
 fn may_switch_on(parent: &Path) -> bool {
     let empty = fs::read_to_string(parent.join("cgroup.procs")).is_ok_and(|text| text.is_empty());
-    let writable = fs::OpenOptions::new()
-        .write(true)
-        .open(parent.join("cgroup.subtree_control"))
-        .is_ok();
+    let writable = fs::OpenOptions::new().write(true).open(parent.join("cgroup.subtree_control")).is_ok();
     writable && (empty || !parent.join("cgroup.type").exists())
 }
 
@@ -175,10 +140,7 @@ pub(super) fn switch_on(parent: &Path) {
         return;
     }
     let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
-    for name in available
-        .split_ascii_whitespace()
-        .filter(|name| ["memory", "pids"].contains(name))
-    {
+    for name in available.split_ascii_whitespace().filter(|name| ["memory", "pids"].contains(name)) {
         // A refusal is seen afterwards: the child then lacks the file, and the facts say so.
         let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
     }
@@ -210,16 +172,8 @@ mod tests {
         assert_eq!(
             found(HYBRID, MEMBER),
             [
-                (
-                    Version::V1,
-                    "cpuacct".into(),
-                    "/sys/fs/cgroup/cpu,cpuacct".into()
-                ),
-                (
-                    Version::V1,
-                    "memory".into(),
-                    "/sys/fs/cgroup/memory/a/b:c".into()
-                ),
+                (Version::V1, "cpuacct".into(), "/sys/fs/cgroup/cpu,cpuacct".into()),
+                (Version::V1, "memory".into(), "/sys/fs/cgroup/memory/a/b:c".into()),
                 (Version::V2, String::new(), "/sys/fs/cgroup/unified".into()),
             ]
         );
@@ -227,20 +181,13 @@ mod tests {
 
     #[test]
     fn a_container_sees_its_own_part() {
-        let mount =
-            "30 20 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n";
+        let mount = "30 20 0:26 /docker/abc /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate\n";
         assert_eq!(found(mount, "0::/docker/abc/x\n")[0].2, "/sys/fs/cgroup/x");
         assert_eq!(found(mount, "0::/docker/abc\n")[0].2, "/sys/fs/cgroup");
         assert!(found(mount, "0::/docker/abcdef\n").is_empty());
-        assert!(
-            found(mount, "0::/\n").is_empty(),
-            "mounted from outside our namespace"
-        );
+        assert!(found(mount, "0::/\n").is_empty(), "mounted from outside our namespace");
         let whole = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
-        assert!(
-            found(whole, "0::/../other\n").is_empty(),
-            "outside our namespace"
-        );
+        assert!(found(whole, "0::/../other\n").is_empty(), "outside our namespace");
         assert!(found(whole, "").is_empty() && found("garbage\n - \n", MEMBER).is_empty());
         let spaced = "30 20 0:26 / /a\\040b rw - cgroup2 cgroup rw\n";
         assert_eq!(found(spaced, "0::/x\n")[0].2, "/a b/x");
@@ -249,18 +196,8 @@ mod tests {
     #[test]
     fn ancestors_end_at_the_mount() {
         let at = &Hierarchy::parse(HYBRID, MEMBER)[1];
-        let shown: Vec<_> = at
-            .upwards()
-            .map(|path| path.display().to_string())
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "/sys/fs/cgroup/memory/a/b:c",
-                "/sys/fs/cgroup/memory/a",
-                "/sys/fs/cgroup/memory"
-            ]
-        );
+        let shown: Vec<_> = at.upwards().map(|path| path.display().to_string()).collect();
+        assert_eq!(shown, ["/sys/fs/cgroup/memory/a/b:c", "/sys/fs/cgroup/memory/a", "/sys/fs/cgroup/memory"]);
     }
 
     #[test]
@@ -268,31 +205,20 @@ mod tests {
         let group = std::env::temp_dir().join(format!("nightfleet-place-{}", std::process::id()));
         fs::create_dir(&group).unwrap();
         let put = |file: &str, text: &str| fs::write(group.join(file), text).unwrap();
-        put(
-            "cgroup.controllers",
-            "cpuset cpu io memory hugetlb pids rdma misc\n",
-        );
+        put("cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n");
         put("cgroup.subtree_control", "\n");
         put("cgroup.type", "domain\n");
         put("cgroup.procs", "812\n");
         assert_eq!(offer(&group), Offer::CpuOnly);
         switch_on(&group);
-        assert_eq!(
-            fs::read_to_string(group.join("cgroup.subtree_control")).unwrap(),
-            "\n",
-            "left alone"
-        );
+        assert_eq!(fs::read_to_string(group.join("cgroup.subtree_control")).unwrap(), "\n", "left alone");
         put("cgroup.subtree_control", "memory\n");
         assert_eq!(offer(&group), Offer::Some);
         put("cgroup.subtree_control", "cpu memory pids\n");
         assert_eq!(offer(&group), Offer::All);
         put("cgroup.subtree_control", "\n");
         put("cgroup.procs", "");
-        assert_eq!(
-            offer(&group),
-            Offer::All,
-            "an empty group could switch them on"
-        );
+        assert_eq!(offer(&group), Offer::All, "an empty group could switch them on");
         put("cgroup.procs", "812\n");
         fs::remove_file(group.join("cgroup.type")).unwrap();
         assert_eq!(offer(&group), Offer::All, "the root is free of the rule");

@@ -19,10 +19,7 @@ fn slot(name: &str, limits: Limits) -> Option<Slot> {
     if slot.is_none() {
         let facts = Slot::probe().unwrap();
         for held in [&facts.cpu, &facts.memory, &facts.pids, &facts.kill] {
-            assert!(
-                matches!(held, Held::Lost(reason) if !reason.is_empty()),
-                "{facts:?}"
-            );
+            assert!(matches!(held, Held::Lost(reason) if !reason.is_empty()), "{facts:?}");
         }
     }
     slot
@@ -32,39 +29,24 @@ fn slot(name: &str, limits: Limits) -> Option<Slot> {
 fn shell(slot: &Slot, script: &str) -> Command {
     let files = slot.join_files().unwrap();
     let mut command = Command::new("sh");
-    command
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     // SAFETY: between fork and exec only write(2) is called, on descriptors that the closure owns.
     unsafe {
         command.pre_exec(move || {
-            let joined = files
-                .iter()
-                .all(|file| libc::write(file.as_raw_fd(), c"0".as_ptr().cast(), 1) == 1);
-            if joined {
-                Ok(())
-            } else {
-                Err(std::io::Error::last_os_error())
-            }
+            let joined = files.iter().all(|file| libc::write(file.as_raw_fd(), c"0".as_ptr().cast(), 1) == 1);
+            if joined { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         });
     }
     command
 }
 
 fn value(meters: &[(Meter, OwnedFd)], wanted: Meter) -> Option<u64> {
-    meters
-        .iter()
-        .find(|(meter, _)| *meter == wanted)
-        .map(|(meter, file)| meter.read(file).unwrap())
+    meters.iter().find(|(meter, _)| *meter == wanted).map(|(meter, file)| meter.read(file).unwrap())
 }
 
 fn line_of(child: &mut Child) -> String {
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     line
 }
 
@@ -72,10 +54,7 @@ fn gone(slot: Slot) {
     let paths: Vec<PathBuf> = slot.groups.iter().map(|group| group.path.clone()).collect();
     assert!(paths.iter().all(|path| path.is_dir()));
     drop(slot);
-    assert!(
-        !paths.iter().any(|path| path.exists()),
-        "left behind: {paths:?}"
-    );
+    assert!(!paths.iter().any(|path| path.exists()), "left behind: {paths:?}");
 }
 
 #[test]
@@ -84,24 +63,13 @@ fn a_tree_is_counted_even_where_its_child_is_reaped_by_nobody() {
         return;
     };
     let meters = slot.meter_files().unwrap();
-    let cpu = if slot.facts.cpu == Held::By(Version::V1) {
-        Meter::CpuacctUsage
-    } else {
-        Meter::CpuStat
-    };
+    let cpu = if slot.facts.cpu == Held::By(Version::V1) { Meter::CpuacctUsage } else { Meter::CpuStat };
     assert_eq!(value(&meters, cpu), Some(0));
     // The loop runs in a grandchild whose parent ignores SIGCHLD: rusage would not show it.
-    let status = shell(
-        &slot,
-        "trap '' CHLD; (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done) & wait",
-    )
-    .status()
-    .unwrap();
+    let status =
+        shell(&slot, "trap '' CHLD; (i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done) & wait").status().unwrap();
     assert!(status.success());
-    assert!(
-        value(&meters, cpu).unwrap() > 1_000_000,
-        "20,000 rounds of a shell take more than a millisecond"
-    );
+    assert!(value(&meters, cpu).unwrap() > 1_000_000, "20,000 rounds of a shell take more than a millisecond");
     gone(slot);
 }
 
@@ -112,10 +80,7 @@ fn the_peak_starts_again_when_it_is_reset() {
     };
     let meters = slot.meter_files().unwrap();
     let Some((peak, file)) = meters.iter().find(|(meter, _)| *meter == Meter::MemoryPeak) else {
-        assert!(
-            value(&meters, Meter::MemoryPeakEver).is_some()
-                || slot.facts.memory != Held::By(Version::V1)
-        );
+        assert!(value(&meters, Meter::MemoryPeakEver).is_some() || slot.facts.memory != Held::By(Version::V1));
         return;
     };
     let hungry = "head -c 33554432 /dev/zero | tail -c 33554432 > /dev/null";
@@ -130,10 +95,7 @@ fn the_peak_starts_again_when_it_is_reset() {
 fn too_much_memory_is_killed_and_counted() {
     let limits = Limits {
         memory_bytes: Some(8 * MIB),
-        allowance: Allowance {
-            memory_bytes: 4 * MIB,
-            pids: 0,
-        },
+        allowance: Allowance { memory_bytes: 4 * MIB, pids: 0 },
         ..Limits::default()
     };
     let Some(slot) = slot("memory", limits) else {
@@ -142,34 +104,18 @@ fn too_much_memory_is_killed_and_counted() {
     if matches!(slot.facts.memory, Held::Lost(_)) {
         return;
     }
-    let group = slot
-        .groups
-        .iter()
-        .find(|group| group.has(memory_limit_file(group.version)))
-        .unwrap();
+    let group = slot.groups.iter().find(|group| group.has(memory_limit_file(group.version))).unwrap();
     let limit = fs::read_to_string(group.path.join(memory_limit_file(group.version))).unwrap();
     assert_eq!(limit.trim().parse(), Ok(12 * MIB));
-    let status = shell(&slot, "exec dd if=/dev/zero of=/dev/null bs=64M count=1")
-        .status()
-        .unwrap();
+    let status = shell(&slot, "exec dd if=/dev/zero of=/dev/null bs=64M count=1").status().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGKILL));
-    assert_eq!(
-        value(&slot.meter_files().unwrap(), Meter::OomKills),
-        Some(1)
-    );
+    assert_eq!(value(&slot.meter_files().unwrap(), Meter::OomKills), Some(1));
     gone(slot);
 }
 
 #[test]
 fn too_many_tasks_are_refused_and_counted() {
-    let limits = Limits {
-        pids: Some(2),
-        allowance: Allowance {
-            memory_bytes: 0,
-            pids: 1,
-        },
-        ..Limits::default()
-    };
+    let limits = Limits { pids: Some(2), allowance: Allowance { memory_bytes: 0, pids: 1 }, ..Limits::default() };
     let Some(slot) = slot("pids", limits) else {
         return;
     };
@@ -184,9 +130,7 @@ fn too_many_tasks_are_refused_and_counted() {
     assert_eq!(value(&meters, Meter::ForksRefused), Some(0));
     slot.kill_all().unwrap();
     child.wait().unwrap();
-    let status = shell(&slot, "sleep 1000 & sleep 1000 & sleep 1000 & echo three")
-        .status()
-        .unwrap();
+    let status = shell(&slot, "sleep 1000 & sleep 1000 & sleep 1000 & echo three").status().unwrap();
     assert!(!status.success());
     assert!(value(&meters, Meter::ForksRefused).unwrap() >= 1);
     gone(slot);
@@ -197,12 +141,8 @@ fn killing_reaches_those_who_left_their_session() {
     let Some(slot) = slot("kill", Limits::default()) else {
         return;
     };
-    let mut child = shell(
-        &slot,
-        "setsid sh -c 'trap \"\" TERM HUP; echo deep; exec sleep 1000' & wait",
-    )
-    .spawn()
-    .unwrap();
+    let mut child =
+        shell(&slot, "setsid sh -c 'trap \"\" TERM HUP; echo deep; exec sleep 1000' & wait").spawn().unwrap();
     assert_eq!(line_of(&mut child), "deep\n");
     assert!(slot.groups.iter().all(|group| group.members().len() >= 2));
     slot.kill_all().unwrap();
@@ -215,9 +155,7 @@ fn killing_reaches_those_who_left_their_session() {
 
 /// Kills a fresh tree in the slot by one group's means alone.
 fn killed_by(slot: &Slot, group: &Group, attempt: impl Fn(&Group)) {
-    let mut child = shell(slot, "sleep 1000 > /dev/null & echo up; wait")
-        .spawn()
-        .unwrap();
+    let mut child = shell(slot, "sleep 1000 > /dev/null & echo up; wait").spawn().unwrap();
     assert_eq!(line_of(&mut child), "up\n");
     for _ in 0..KILL_ROUNDS {
         if group.members().is_empty() {
@@ -261,10 +199,7 @@ fn dropping_a_slot_kills_what_is_inside() {
 fn a_slot_is_made_once_and_its_name_is_plain() {
     let long = "x".repeat(LONGEST_NAME + 1);
     for name in ["", "A", "a/b", "..", "a b", "é", &long] {
-        assert!(
-            matches!(Slot::create(name, Limits::default()), Err(Error::User(_))),
-            "took {name:?}"
-        );
+        assert!(matches!(Slot::create(name, Limits::default()), Err(Error::User(_))), "took {name:?}");
     }
     let Some(first) = slot("once", Limits::default()) else {
         return;
@@ -285,24 +220,12 @@ fn other_harness() {
         return;
     };
     match task.to_str().unwrap() {
-        "orphan" => drop(
-            shell(&slot, "exec sleep 1000")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap(),
-        ),
+        "orphan" => drop(shell(&slot, "exec sleep 1000").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()),
         _ => join_and_refuse(&slot),
     }
-    let paths: Vec<String> = slot
-        .groups
-        .iter()
-        .map(|group| group.path.display().to_string())
-        .collect();
+    let paths: Vec<String> = slot.groups.iter().map(|group| group.path.display().to_string()).collect();
     // libtest captures `print!` but not this.
-    std::io::stdout()
-        .write_all(format!("\nslot {}\n", paths.join(":")).as_bytes())
-        .unwrap();
+    std::io::stdout().write_all(format!("\nslot {}\n", paths.join(":")).as_bytes()).unwrap();
     let _ = std::io::stdin().read(&mut [0]);
     // With our own process inside, dropping cannot remove it: the parent's `reclaim` does.
 }
@@ -316,25 +239,15 @@ fn join_and_refuse(slot: &Slot) {
 
 fn run_other_harness(task: &str) -> (Child, Vec<PathBuf>) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "cgroup::tests::other_harness",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "cgroup::tests::other_harness", "--test-threads=1"])
         .env(CHILD_TASK, task)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.as_mut().unwrap())
-        .lines()
-        .map_while(std::result::Result::ok);
-    let slot = lines
-        .filter_map(|line| line.strip_prefix("slot ").map(str::to_owned))
-        .next();
-    let paths = slot
-        .map(|paths| paths.split(':').map(PathBuf::from).collect())
-        .unwrap_or_default();
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(std::result::Result::ok);
+    let slot = lines.filter_map(|line| line.strip_prefix("slot ").map(str::to_owned)).next();
+    let paths = slot.map(|paths| paths.split(':').map(PathBuf::from).collect()).unwrap_or_default();
     (child, paths)
 }
 
@@ -347,22 +260,12 @@ fn only_the_slots_of_the_dead_are_reclaimed() {
     assert!(!paths.is_empty() && paths.iter().all(|path| path.is_dir()));
     reclaim();
     assert!(paths.iter().all(|path| path.is_dir()), "its owner is alive");
-    assert!(
-        fs::read_to_string(paths[0].join("cgroup.procs"))
-            .unwrap()
-            .lines()
-            .count()
-            == 1,
-        "and so is its orphan"
-    );
+    assert!(fs::read_to_string(paths[0].join("cgroup.procs")).unwrap().lines().count() == 1, "and so is its orphan");
     other.kill().unwrap();
     other.wait().unwrap();
     let removed = reclaim();
     // Another test's `reclaim` may have been quicker.
-    assert!(
-        removed.is_empty() || removed.iter().any(|path| paths.contains(path)),
-        "{removed:?}"
-    );
+    assert!(removed.is_empty() || removed.iter().any(|path| paths.contains(path)), "{removed:?}");
     assert!(!paths.iter().any(|path| path.exists()));
     gone(mine);
 }

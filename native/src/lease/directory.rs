@@ -21,19 +21,12 @@ use crate::error::{Error, Result};
 /// The first that can be made is used; one that exists but is not private is refused, never skipped:
 /// to skip it would let whoever put it there split one lease into two.
 pub fn runtime_dir() -> Result<PathBuf> {
-    first_usable(&candidates(nix::unistd::geteuid().as_raw(), |name| {
-        env::var_os(name)
-    }))
+    first_usable(&candidates(nix::unistd::geteuid().as_raw(), |name| env::var_os(name)))
 }
 
 fn candidates(uid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let absolute = |name: &str| {
-        variable(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let runtime =
-        absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")));
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let runtime = absolute("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")));
     let mut found = vec![runtime.join("nightfleet")];
     if uid == 0 {
         found.push("/run/nightfleet".into());
@@ -66,12 +59,7 @@ fn make(path: &Path) -> io::Result<()> {
 
 /// The directory, opened without following a link, if nobody else can enter it.
 pub(super) fn open_private(path: &Path) -> Result<OwnedFd> {
-    let refuse = |why: &str| {
-        Err(Error::Machine(format!(
-            "the lease directory {} {why}",
-            path.display()
-        )))
-    };
+    let refuse = |why: &str| Err(Error::Machine(format!("the lease directory {} {why}", path.display())));
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let folder = match nix::fcntl::open(path, flags, Mode::empty()) {
         Ok(folder) => folder,
@@ -80,8 +68,7 @@ pub(super) fn open_private(path: &Path) -> Result<OwnedFd> {
         }
         Err(errno) => return refuse(&format!("cannot be opened: {errno}")),
     };
-    let facts =
-        fstat(&folder).map_err(|errno| Error::Machine(format!("{}: {errno}", path.display())))?;
+    let facts = fstat(&folder).map_err(|errno| Error::Machine(format!("{}: {errno}", path.display())))?;
     let uid = nix::unistd::geteuid().as_raw();
     if facts.st_uid != uid {
         return refuse(&format!(
@@ -91,10 +78,7 @@ pub(super) fn open_private(path: &Path) -> Result<OwnedFd> {
     }
     let mode = facts.st_mode & !SFlag::S_IFMT.bits();
     if mode & 0o077 != 0 {
-        return refuse(&format!(
-            "is open to others (mode {mode:o}); type: chmod 700 {}",
-            path.display()
-        ));
+        return refuse(&format!("is open to others (mode {mode:o}); type: chmod 700 {}", path.display()));
     }
     Ok(folder)
 }
@@ -105,10 +89,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn scratch(name: &str) -> PathBuf {
-        let path = env::temp_dir().join(format!(
-            "nightfleet-directory-{name}-{}",
-            std::process::id()
-        ));
+        let path = env::temp_dir().join(format!("nightfleet-directory-{name}-{}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         path
     }
@@ -116,19 +97,10 @@ mod tests {
     #[test]
     fn the_order_of_places() {
         let none = |_: &str| None;
-        assert_eq!(
-            candidates(7, none),
-            [
-                PathBuf::from("/run/user/7/nightfleet"),
-                "/tmp/nightfleet-7".into()
-            ]
-        );
+        assert_eq!(candidates(7, none), [PathBuf::from("/run/user/7/nightfleet"), "/tmp/nightfleet-7".into()]);
         assert_eq!(candidates(0, none)[1], PathBuf::from("/run/nightfleet"));
         let set = |name: &str| Some(OsString::from(if name == "TMPDIR" { "/t" } else { "/x" }));
-        assert_eq!(
-            candidates(7, set),
-            [PathBuf::from("/x/nightfleet"), "/t/nightfleet-7".into()]
-        );
+        assert_eq!(candidates(7, set), [PathBuf::from("/x/nightfleet"), "/t/nightfleet-7".into()]);
         let relative = |_: &str| Some(OsString::from("x"));
         assert_eq!(
             candidates(7, relative),
@@ -141,22 +113,11 @@ mod tests {
     fn the_first_that_can_be_made_is_made_private() {
         let root = scratch("first");
         let good = root.join("good");
-        assert_eq!(
-            first_usable(&[root.join("missing/x"), good.clone(), root.join("never")]),
-            Ok(good.clone())
-        );
-        assert_eq!(
-            fs::metadata(&good).unwrap().permissions().mode() & 0o7777,
-            0o700
-        );
+        assert_eq!(first_usable(&[root.join("missing/x"), good.clone(), root.join("never")]), Ok(good.clone()));
+        assert_eq!(fs::metadata(&good).unwrap().permissions().mode() & 0o7777, 0o700);
         assert!(!root.join("never").exists());
-        let Err(Error::Machine(message)) = first_usable(&[root.join("missing/x")]) else {
-            panic!("made")
-        };
-        assert!(
-            message.contains("missing/x: No such file") && message.contains("XDG_RUNTIME_DIR"),
-            "{message}"
-        );
+        let Err(Error::Machine(message)) = first_usable(&[root.join("missing/x")]) else { panic!("made") };
+        assert!(message.contains("missing/x: No such file") && message.contains("XDG_RUNTIME_DIR"), "{message}");
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -169,23 +130,15 @@ mod tests {
         fs::write(&file, "").unwrap();
         for mode in [0o701, 0o710, 0o770, 0o1702, 0o755] {
             fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
-            let Err(Error::Machine(message)) = first_usable(&[open.clone(), root.join("next")])
-            else {
+            let Err(Error::Machine(message)) = first_usable(&[open.clone(), root.join("next")]) else {
                 panic!("took {mode:o}")
             };
-            assert!(
-                message.contains("open to others") && message.contains("chmod 700"),
-                "{message}"
-            );
+            assert!(message.contains("open to others") && message.contains("chmod 700"), "{message}");
         }
         fs::set_permissions(&open, fs::Permissions::from_mode(0o700)).unwrap();
         assert!(first_usable(std::slice::from_ref(&open)).is_ok());
         for path in [&link, &file] {
-            assert!(
-                first_usable(&[path.clone(), root.join("next")]).is_err(),
-                "took {}",
-                path.display()
-            );
+            assert!(first_usable(&[path.clone(), root.join("next")]).is_err(), "took {}", path.display());
         }
         assert!(!root.join("next").exists());
         fs::remove_dir_all(root).unwrap();
@@ -199,9 +152,7 @@ mod tests {
         if root.is_some() {
             std::os::unix::fs::chown(&theirs, Some(65534), None).unwrap();
         }
-        let Err(Error::Machine(message)) = open_private(&theirs) else {
-            panic!("took {}", theirs.display())
-        };
+        let Err(Error::Machine(message)) = open_private(&theirs) else { panic!("took {}", theirs.display()) };
         assert!(message.contains("belongs to user"), "{message}");
         if let Some(root) = root {
             fs::remove_dir_all(root).unwrap();

@@ -34,14 +34,8 @@ fn holder_process() {
     let Some(directory) = env::var_os(CHILD_DIRECTORY) else {
         return;
     };
-    let lease = Lease::acquire_in(
-        Path::new(&directory),
-        "ch\u{1b}ild",
-        None,
-        |_, _| {},
-        &AtomicBool::new(false),
-    )
-    .unwrap();
+    let lease =
+        Lease::acquire_in(Path::new(&directory), "ch\u{1b}ild", None, |_, _| {}, &AtomicBool::new(false)).unwrap();
     // libtest captures `print!` but not this.
     std::io::stdout().write_all(b"\nheld\n").unwrap();
     // Ends with our parent, whatever becomes of it.
@@ -51,23 +45,14 @@ fn holder_process() {
 
 fn holder_process_in(directory: &Path) -> Child {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "lease::tests::holder_process",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "lease::tests::holder_process", "--test-threads=1"])
         .env(CHILD_DIRECTORY, directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(
-        lines
-            .map_while(std::io::Result::ok)
-            .any(|line| line == "held"),
-        "the child never held the lease"
-    );
+    assert!(lines.map_while(std::io::Result::ok).any(|line| line == "held"), "the child never held the lease");
     child
 }
 
@@ -76,19 +61,10 @@ fn two_open_files_exclude_each_other_until_the_first_is_dropped() {
     let scratch = Scratch::new("two");
     let first = scratch.take(Some(Duration::ZERO)).unwrap();
     assert!(first.is_current());
-    let Err(Error::Machine(message)) = scratch.take(Some(Duration::ZERO)) else {
-        panic!("two leases")
-    };
-    assert!(
-        message.contains(&format!("held by process {} (test)", std::process::id())),
-        "{message}"
-    );
+    let Err(Error::Machine(message)) = scratch.take(Some(Duration::ZERO)) else { panic!("two leases") };
+    assert!(message.contains(&format!("held by process {} (test)", std::process::id())), "{message}");
     drop(first);
-    assert_eq!(
-        fs::read(scratch.0.join(FILE)).unwrap(),
-        b"",
-        "a released lease names nobody"
-    );
+    assert_eq!(fs::read(scratch.0.join(FILE)).unwrap(), b"", "a released lease names nobody");
     scratch.take(Some(Duration::ZERO)).unwrap();
 }
 
@@ -167,10 +143,7 @@ fn a_planted_file_is_refused() {
     let (file, other) = (scratch.0.join(FILE), scratch.0.join("other"));
     fs::write(&other, "").unwrap();
     symlink(&other, &file).unwrap();
-    assert!(
-        matches!(scratch.take(None), Err(Error::Machine(_))),
-        "a link"
-    );
+    assert!(matches!(scratch.take(None), Err(Error::Machine(_))), "a link");
     fs::remove_file(&file).unwrap();
     fs::hard_link(&other, &file).unwrap();
     let refused = || scratch.take(None).unwrap_err().to_string();
@@ -197,9 +170,6 @@ fn a_strange_file_still_means_that_someone_holds_it() {
     for text in ["", "{", "[]", "\u{202e}"] {
         fs::write(lease.path(), text).unwrap();
         let message = scratch.take(Some(Duration::ZERO)).unwrap_err().to_string();
-        assert!(
-            message.contains("a process that has not said its name"),
-            "{message}"
-        );
+        assert!(message.contains("a process that has not said its name"), "{message}");
     }
 }

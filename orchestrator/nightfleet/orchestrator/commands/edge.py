@@ -1,0 +1,93 @@
+"""Where a person comes in, and the one place where errors become exit codes.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | the answer is no |
+| 2 | the tool could not do its job: an impossible request, a machine that cannot, a defect in nightfleet |
+| 130 | interrupted by Ctrl-C |
+
+Below this file nothing prints an error: a command returns, answers no with `typer.Exit(ANSWER_IS_NO)`, or raises.
+"""
+
+import importlib.metadata
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
+from nightfleet.orchestrator.commands.probe import probe
+from nightfleet.orchestrator.log import set_up_log
+
+app = typer.Typer(
+    name="nightfleet",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    # Errors are told below, in one place; typer's own tracebacks print local variables, which may hold a key.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(probe)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nightfleet {importlib.metadata.version('nightfleet')}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def nightfleet(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say more on standard error; -vv says everything.")
+    ] = 0,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Put a fleet to work on your code overnight; wake up to changes that are proven faster and proven the same.
+
+    Exit codes: 0 done, 1 the answer is no, 2 the tool could not do its job.
+
+    Example: `nightfleet probe`
+    """
+    set_up_log(verbose)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Args:
+        arguments: what follows `nightfleet` on the command line; `sys.argv[1:]` if None.
+
+    Raises:
+        SystemExit: always, with one of the codes above.
+    """
+    try:
+        app(arguments, prog_name="nightfleet")
+    except SystemExit as ending:
+        # typer catches Ctrl-C first and exits without a word.
+        if ending.code == INTERRUPTED:
+            typer.echo("nightfleet: interrupted", err=True)
+        raise
+    # Left to Python, a defect would exit with 1 and so claim that the answer is no.
+    except Exception as error:  # noqa: BLE001
+        _tell(error)
+        sys.exit(COULD_NOT)
+    sys.exit(DONE)
+
+
+def _tell(error: Exception) -> None:
+    """Say on standard error what went wrong, and whose turn it is: the user's, the machine's or nightfleet's."""
+    from nightfleet import native
+
+    if isinstance(error, getattr(native, "UserError", ())):
+        typer.echo(f"nightfleet: {error}", err=True)
+    elif isinstance(error, getattr(native, "MachineError", ())):
+        typer.echo(f"nightfleet: this machine could not do it: {error}", err=True)
+    else:
+        traceback.print_exception(error)
+        typer.echo("nightfleet: the above is a defect in nightfleet; please report it with its traceback", err=True)

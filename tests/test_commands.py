@@ -1,0 +1,143 @@
+"""The command line, from outside where it matters: exit codes, and what goes to which stream."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+import pytest
+import structlog
+
+from nightfleet import native
+from nightfleet.orchestrator.commands import edge
+from nightfleet.orchestrator.log import set_up_log
+
+FACTS = {
+    "kernel": {"landlock": "Landlock ABI 7", "control group: memory": "no: not writable [v1]"},
+    "promises": {"own root": "pivot_root", "memory limit": "lost: no writable memory cgroup [v1]"},
+    "below_minimum": None,
+}
+LOSES = {"kernel": FACTS["kernel"], "promises": {}, "below_minimum": "user namespaces are switched off"}
+
+
+def nightfleet(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "nightfleet.orchestrator", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+    )
+
+
+def exit_code(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ending:
+        edge.main(list(arguments))
+    return ending.value.code
+
+
+def test_version() -> None:
+    run = nightfleet("--version")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"nightfleet {version('nightfleet')}\n", "")
+
+
+def test_help_shows_the_example() -> None:
+    run = nightfleet("probe", "--help")
+    assert run.returncode == 0
+    assert "nightfleet probe --json" in run.stdout
+
+
+def test_an_unknown_command_is_the_tool_not_the_answer() -> None:
+    run = nightfleet("prob")
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "prob" in run.stderr
+
+
+@pytest.mark.skipif(not hasattr(native, "probe"), reason="nightfleet.native.probe is not there yet")
+def test_probe_of_this_machine() -> None:
+    run = nightfleet("probe", "--json")
+    assert run.returncode in {0, 1}, run.stderr
+    assert run.stderr == ""
+    facts = json.loads(run.stdout)
+    assert run.returncode == (0 if facts["below_minimum"] is None else 1)
+    assert facts["kernel"]
+    table = nightfleet("probe")
+    assert table.returncode == run.returncode
+    assert "minimum" in table.stdout
+
+
+def test_probe_answers_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(native, "probe", lambda: FACTS, raising=False)
+    assert exit_code("probe") == 0
+    shown = capsys.readouterr().out
+    assert "pivot_root" in shown
+    assert "[v1]" in shown
+    assert "the stated minimum holds" in shown
+    assert exit_code("probe", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == FACTS
+
+
+def test_probe_answers_no_when_the_minimum_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native, "probe", lambda: LOSES, raising=False)
+    assert exit_code("probe") == 1
+    assert "below the minimum: user namespaces are switched off" in capsys.readouterr().out
+    assert exit_code("probe", "--json") == 1
+
+
+def fail_with(error: BaseException) -> object:
+    def probe() -> NoReturn:
+        raise error
+
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("UserError", "cores: 9"), ("MachineError", "this machine could not do it")]
+)
+def test_errors_of_the_library_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    owned = getattr(native, name, None) or type(name, (Exception,), {})
+    monkeypatch.setattr(native, name, owned, raising=False)
+    monkeypatch.setattr(native, "probe", fail_with(owned("cores: 9, but there are 2; type cores: 2")), raising=False)
+    assert exit_code("probe") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert says in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_a_defect_is_not_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(native, "probe", fail_with(ZeroDivisionError("planted")), raising=False)
+    assert exit_code("probe") == 2
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: planted" in shown
+    assert "defect in nightfleet" in shown
+
+
+def test_ctrl_c_says_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(native, "probe", lambda: signal.raise_signal(signal.SIGINT), raising=False)
+    assert exit_code("probe") == 130
+    assert capsys.readouterr().err == "nightfleet: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "shown"), [(0, ["warning"]), (1, ["warning", "info"]), (5, ["warning", "info", "debug"])]
+)
+def test_events_go_to_standard_error(capsys: pytest.CaptureFixture[str], verbosity: int, shown: list[str]) -> None:
+    set_up_log(verbosity)
+    log = structlog.get_logger()
+    for level in ("warning", "info", "debug"):
+        getattr(log, level)("voided", pair=3)
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert [level for level in ("warning", "info", "debug") if level in streams.err] == shown
+    assert streams.err.count("pair=3") == len(shown)
