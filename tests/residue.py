@@ -26,11 +26,9 @@ def mounts() -> set[str]:
 
 
 def control_groups() -> set[str]:
-    """The control groups that this process's sandboxes made, under every hierarchy: the harness's id is in their name."""
-    root = Path("/sys/fs/cgroup")
-    return (
-        {str(path) for path in root.rglob(f"nightfleet-*-{os.getpid()}-*") if path.is_dir()} if root.exists() else set()
-    )
+    """The control groups that this process's sandboxes made, which have its id in their name."""
+    own = f"nightfleet-*-{os.getpid()}-*"
+    return {str(path) for path in Path("/sys/fs/cgroup").rglob(own) if path.is_dir()}
 
 
 def gone(left: Callable[[], object], within_s: float = 5.0) -> bool:

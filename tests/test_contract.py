@@ -111,7 +111,7 @@ def source_tree(ground: Path, source: str) -> Path:
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 def test_program_runs_inside(contract: Contract, open_ground: Path) -> None:
     tool = toolchain(contract.tool)
-    cores = sorted(os.sched_getaffinity(0))[: contract.cores] if contract.cores else None
+    cores = sorted(os.sched_getaffinity(0))[: contract.cores] if contract.cores else []
     if cores and len(cores) < (contract.cores or 0):
         pytest.skip(f"{contract.cores} cores wanted, {len(cores)} here")
     tree = source_tree(open_ground, contract.source)

@@ -85,11 +85,11 @@ def inside(
     tree: Path,
     *argv: str,
     env: Mapping[str, str] | None = None,
-    cores: Sequence[int] | None = None,
+    cores: Sequence[int] = (),
     network: Literal["loopback"] | None = None,
 ) -> Completed:
     """One run in a sandbox of its own, which must end well."""
-    with Sandbox(tree, env=env, cores=cores, network=network) as sandbox:
+    with Sandbox(tree, env=env or {}, cores=cores, network=network) as sandbox:
         done = sandbox.run(argv)
     assert done.outcome == "ok", (done.outcome, done.status, done.stdout, done.stderr)
     return done
@@ -429,7 +429,8 @@ def test_environment_and_descriptors_are_clean(
 
 def test_two_trees_look_the_same(tmp_path: Path, programs: Path) -> None:
     seen = []
-    for name in ("baseline", "a-candidate-with-another-name"):
+    names = ("baseline", "a-candidate-with-another-name")
+    for name in names:
         tree = tmp_path / name
         shutil.copytree(programs, tree)
         tree.chmod(0o755)
@@ -437,7 +438,7 @@ def test_two_trees_look_the_same(tmp_path: Path, programs: Path) -> None:
     assert seen[0] == seen[1]
     assert b"candidate" not in seen[1]
     # Outside the two differ by their directory, so the comparison can fail.
-    assert len({outside(tmp_path / name / "identity", cwd=tmp_path / name) for name in ("baseline", tree.name)}) == 2
+    assert len({outside(tmp_path / name / "identity", cwd=tmp_path / name) for name in names}) == 2
 
 
 def test_a_set_user_id_bit_gives_nothing(tree: Path, open_ground: Path) -> None:
