@@ -1,0 +1,10 @@
+/* Hangs, deaf to every signal that can be ignored. CHEATS 30. */
+#include <signal.h>
+#include <unistd.h>
+
+int main(void) {
+    for (int s = 1; s < 65; s++)
+        signal(s, SIG_IGN);
+    for (;;)
+        pause();
+}

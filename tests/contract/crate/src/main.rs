@@ -1,0 +1,4 @@
+//! A crate with one dependency from a registry that is warm and read-only.
+fn main() {
+    println!("tally {}", tally::tally(1..=100));
+}
