@@ -35,6 +35,9 @@ const MAX_WORDS_BYTES: usize = wire::MAX_MESSAGE_BYTES / 2;
 const OWN_TASKS: u32 = 3;
 /// Memory of the same, with room for page tables and kernel stacks.
 const OWN_MEMORY_BYTES: u64 = 8 * MIB;
+/// By default each of the four scratch file systems holds at most this part of the memory limit: what lies
+/// there is memory too, and stays when its writer is killed, so it should not fill the limit alone.
+const SCRATCH_PART: u64 = 8;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -151,6 +154,7 @@ impl Options {
 
 /// One spawner process and all that stands around it.
 pub struct Sandbox {
+    options: Options,
     pub(crate) setup: Setup,
     pub(crate) socket: OwnedFd,
     pub(crate) meters: Vec<(Meter, OwnedFd)>,
@@ -168,7 +172,7 @@ impl Sandbox {
     /// Starts a spawner and waits until its sandbox stands. Errors: `User` for impossible requests and
     /// paths, `Machine` where the kernel withholds something below the stated minimum.
     pub fn open(options: &Options) -> Result<Self> {
-        let memory_bytes = options.memory_bytes.unwrap_or(options.profile.limits().0);
+        let memory_bytes = positive("memory_bytes", options.memory_bytes.unwrap_or(options.profile.limits().0))?;
         let scratch = options.unsafe_no_sandbox.then(ScratchDirectory::create).transpose()?;
         let mut setup = plan(options, scratch.as_ref().map(|s| s.0.as_path()))?;
         let slot = Slot::create(
@@ -195,6 +199,7 @@ impl Sandbox {
         let descriptors: Vec<_> =
             joins.iter().map(AsRawFd::as_raw_fd).chain(meters.iter().map(|(_, fd)| fd.as_raw_fd())).collect();
         let mut sandbox = Self {
+            options: options.clone(),
             setup,
             socket,
             meters,
@@ -211,6 +216,14 @@ impl Sandbox {
             .map_err(|errno| spawner_gone(&errno.to_string()))?;
         sandbox.promises = sandbox.await_ready()?;
         Ok(sandbox)
+    }
+
+    /// Makes the sandbox whole again after a trial that was broken off or took the spawner along.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        if self.poisoned {
+            *self = Self::open(&self.options.clone())?;
+        }
+        Ok(())
     }
 
     fn await_ready(&mut self) -> Result<BTreeMap<String, String>> {
@@ -384,7 +397,8 @@ fn start_spawner(socket: OwnedFd) -> Result<Child> {
 /// Validates the request and fills in the profile's defaults.
 fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
     let profile = options.profile;
-    let (_, pids, file_bytes, scratch_bytes) = profile.limits();
+    let (memory_bytes, pids, file_bytes, scratch_bytes) = profile.limits();
+    let memory_bytes = options.memory_bytes.unwrap_or(memory_bytes);
     let tree = existing(&options.tree, "tree")?;
     if !tree.is_dir() {
         return Err(Error::User(format!("tree: {} is no directory", tree.display())));
@@ -399,7 +413,10 @@ fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
     let limits = Limits {
         pids: positive("pids", options.pids.unwrap_or(pids))?,
         file_bytes: options.file_bytes.unwrap_or(file_bytes),
-        scratch_bytes: positive("scratch_bytes", options.scratch_bytes.unwrap_or(scratch_bytes))?,
+        scratch_bytes: match options.scratch_bytes {
+            Some(bytes) => positive("scratch_bytes", bytes)?,
+            None => scratch_bytes.min(memory_bytes / SCRATCH_PART),
+        },
         open_files: if profile.read_only() { 4096 } else { 65_536 },
     };
     let binds = options.binds.iter().map(resolve_bind).collect::<Result<Vec<_>>>()?;

@@ -125,12 +125,10 @@ pub fn run(
     cancel: &AtomicBool,
     sink: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Trial> {
-    if sandbox.poisoned {
-        return Err(spawner_gone("an earlier trial was broken off"));
-    }
+    sandbox.mend()?;
     sandbox.poisoned = true;
-    let trial = Run::launch(sandbox, plan)?.attend(cancel, sink)?;
-    sandbox.poisoned = false;
+    let (trial, whole) = Run::launch(sandbox, plan)?.attend(cancel, sink)?;
+    sandbox.poisoned = !whole;
     trial.ok_or(Error::Interrupted)
 }
 
@@ -150,6 +148,7 @@ struct Run<'a> {
     trial: Trial,
     refusals_before: u64,
     kills_before: u64,
+    spawner_killed: bool,
 }
 
 /// Output counted so far, and the peak seen by polling.
@@ -192,14 +191,15 @@ impl<'a> Run<'a> {
             trial: Trial::default(),
             refusals_before: sandbox.meter(Meter::ForksRefused),
             kills_before: sandbox.meter(Meter::OomKills),
+            spawner_killed: false,
         };
         wire::send(sandbox.socket.as_raw_fd(), &Request::Launch(launch), &wire::raw(&theirs))
             .map_err(|errno| spawner_gone(errno.desc()))?;
         Ok(run)
     }
 
-    /// Drives the run to its end; `None` when it was cancelled.
-    fn attend(mut self, cancel: &AtomicBool, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<Option<Trial>> {
+    /// Drives the run to its end; `None` when it was cancelled. Also whether the spawner is still there.
+    fn attend(mut self, cancel: &AtomicBool, sink: &mut dyn FnMut(&[u8]) -> bool) -> Result<(Option<Trial>, bool)> {
         let mut buffer = vec![0; PIPE_BYTES.min(256 << 10)];
         let mut looked = Instant::now();
         while self.report.is_none() {
@@ -231,7 +231,8 @@ impl<'a> Run<'a> {
         self.drain_stdout(&mut buffer, sink);
         self.drain_stderr(&mut buffer);
         self.drain_files(&mut buffer);
-        Ok(self.settle())
+        let whole = !self.spawner_killed;
+        Ok((self.settle(), whole))
     }
 
     fn wait(&self, looked: Instant) -> Result<Ready> {
@@ -324,9 +325,11 @@ impl<'a> Run<'a> {
         match wire::receive::<Reply>(self.sandbox.socket.as_raw_fd()) {
             Ok(Some((Reply::Started(init), _))) => self.init = Some(init),
             Ok(Some((Reply::Done(report), _))) => self.report = Some(*report),
-            // The kernel may choose the spawner when it kills for want of memory.
+            // The kernel may choose the spawner when it kills for want of memory; all else is dead then too.
             _ if self.sandbox.meter(Meter::OomKills) > self.kills_before => {
-                return Err(spawner_gone("killed for want of memory together with its trial; raise the memory limit"));
+                self.spawner_killed = true;
+                self.breach.get_or_insert(Breach::Of(Outcome::Memory));
+                self.report = Some(Report::default());
             }
             _ => return Err(spawner_gone("it ended during a trial")),
         }

@@ -45,7 +45,8 @@ pub fn pin(cores: &[usize]) -> nix::Result<()> {
 pub fn limit(limits: &Limits, isolated: bool) -> nix::Result<()> {
     let infinite = libc::RLIM_INFINITY;
     let stack: rlim_t = 8 << 20;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Not 0: a core handler behind a pipe is run all the same at 0, and only at 1 is it left alone.
+    setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
     setrlimit(Resource::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)?;
     let (_, hard_files) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
     let files = limits.open_files.min(hard_files);
@@ -86,11 +87,23 @@ pub fn drop_capabilities() -> nix::Result<()> {
     caps::clear(None, caps::CapSet::Permitted).map_err(|_| Errno::EPERM)
 }
 
-/// Default dispositions and an empty mask: `execve` would hand on what is ignored or blocked here.
+/// Default dispositions for every signal: what is ignored here would stay ignored in every program, and
+/// both Python (SIGXFSZ) and Rust (SIGPIPE) ignore some. Done once; forks and `execve` keep it.
 pub fn reset_signals() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default disposition runs none of our code.
-    let _ = unsafe { sigaction(Signal::SIGPIPE, &default) };
+    for signal in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default disposition runs none of our code.
+        let _ = unsafe { sigaction(signal, &default) };
+    }
+    for real_time in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: as above.
+        unsafe { libc::signal(real_time, libc::SIG_DFL) };
+    }
+    unblock_signals();
+}
+
+/// An empty mask: `execve` would hand on what is blocked here.
+pub fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
@@ -116,7 +129,7 @@ fn build_ruleset(setup: &Setup) -> Result<RulesetCreated, RulesetError> {
     }
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let mut created = allow(ruleset.create()?, "/", read)?;
-    for scratch in ["/tmp", "/home/nightfleet", "/dev/shm", "/out"] {
+    for scratch in crate::trial::SCRATCH {
         created = allow(created, scratch, every_right())?;
     }
     for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {

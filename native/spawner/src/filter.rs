@@ -50,7 +50,8 @@ fn build(setup: &Setup, notify: bool) -> Outcome<BpfProgram> {
     rules.insert(libc::SYS_personality, vec![personality_rule()?]);
     rules.insert(libc::SYS_prctl, vec![equals(0, libc::PR_SET_SECCOMP as u64)?, equals(0, libc::PR_SET_MM as u64)?]);
     rules.insert(libc::SYS_ioctl, vec![equals(1, libc::TIOCSTI)?, equals(1, libc::TIOCLINUX)?]);
-    rules.insert(libc::SYS_socketpair, vec![differs(0, &[libc::AF_UNIX])?]);
+    rules.insert(libc::SYS_socketpair, vec![differs(0, &[libc::AF_UNIX])?, typed(libc::AF_UNIX, libc::SOCK_DGRAM)?]);
+    rules.insert(libc::SYS_prlimit64, vec![limits_of_another()?]);
     rules.insert(libc::SYS_socket, socket_rules(setup)?);
     let refused = if notify { SeccompAction::Trace(NOTIFY_MARK) } else { SeccompAction::Errno(libc::EPERM as u32) };
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
@@ -81,6 +82,14 @@ fn personality_rule() -> Outcome<SeccompRule> {
     ])
 }
 
+/// Setting the limits of another process: init has the same id, and a CPU limit would kill it.
+fn limits_of_another() -> Outcome<SeccompRule> {
+    SeccompRule::new(vec![
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?,
+        SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?,
+    ])
+}
+
 fn socket_rules(setup: &Setup) -> Outcome<Vec<SeccompRule>> {
     match setup.network {
         Network::None if setup.unix_sockets => Ok(vec![differs(0, &[libc::AF_UNIX])?]),
@@ -103,14 +112,19 @@ fn inet_rules(refused_types: &[i32]) -> Outcome<Vec<SeccompRule>> {
     let mut rules = vec![differs(0, &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK])?];
     for family in [libc::AF_INET, libc::AF_INET6] {
         for kind in refused_types {
-            let masked = SeccompCmpOp::MaskedEq(SOCKET_TYPE_MASK);
-            rules.push(SeccompRule::new(vec![
-                SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)?,
-                SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, *kind as u64)?,
-            ])?);
+            rules.push(typed(family, *kind)?);
         }
     }
     Ok(rules)
+}
+
+/// A socket of this family and type. (An end of a datagram pair could send to any named socket in sight.)
+fn typed(family: i32, kind: i32) -> Outcome<SeccompRule> {
+    let masked = SeccompCmpOp::MaskedEq(SOCKET_TYPE_MASK);
+    SeccompRule::new(vec![
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)?,
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, kind as u64)?,
+    ])
 }
 
 fn equals(argument: u8, value: u64) -> Outcome<SeccompRule> {

@@ -36,6 +36,7 @@ fn main() {
         return;
     }
     confine_descriptors();
+    confine::reset_signals();
     umask(Mode::from_bits_truncate(0o022));
     // Our own session: a Ctrl-C in the user's terminal is the harness's to handle.
     let _ = nix::unistd::setsid();
@@ -132,7 +133,7 @@ pub fn can_notify() -> bool {
 
 fn describe(setup: &Setup, proc: ProcMount, notify: bool, promises: &mut BTreeMap<String, String>) {
     let mut promise = |name: &str, how: &str| promises.insert(name.to_owned(), how.to_owned());
-    promise("core dumps", "RLIMIT_CORE 0");
+    promise("core dumps", "RLIMIT_CORE 1, which keeps core handlers away too");
     if !setup.isolate {
         promise("isolation", "lost: unsafe_no_sandbox was asked for");
         return;

@@ -67,7 +67,8 @@ pub fn describe(number: i64, argument: u64) -> String {
         libc::SYS_prctl => Some(format!("prctl({argument})")),
         libc::SYS_ioctl => Some("ioctl that types into a terminal".to_owned()),
         libc::SYS_personality => Some(format!("personality({argument:#x})")),
-        libc::SYS_socketpair => Some(format!("socketpair({})", family(argument))),
+        libc::SYS_socketpair => Some(format!("socketpair({}, SOCK_DGRAM or another family)", family(argument))),
+        libc::SYS_prlimit64 => Some("prlimit on another process".to_owned()),
         _ => None,
     };
     if let Some(words) = conditional {

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::trial::SCRATCH;
 use nightfleet_spawner::wire::{Bind, INNER_ID, Network, OUTER_ID_OF_ROOT, Setup};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -214,12 +215,42 @@ fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
     binds.sort_by_key(|bind| bind.target.components().count());
     sources.push(open_source(&setup.tree, "/tree".into(), setup.tree_writable)?);
     for bind in binds {
-        sources.push(open_source(&bind.source, bind.target.clone(), bind.writable)?);
+        let target = stored(&bind.target);
+        sources.push(open_source(&bind.source, target.clone(), bind.writable)?);
         for name in CREDENTIALS.iter().filter(|name| bind.source.join(name).is_file()) {
-            sources.push(open_source(Path::new("/dev/null"), bind.target.join(name), false)?);
+            sources.push(open_source(Path::new("/dev/null"), target.join(name), false)?);
         }
     }
     Ok(sources)
+}
+
+/// Where paths wait that would be covered by a trial's fresh file systems.
+const COVERED: &str = "/.covered";
+
+/// Where a path is mounted in the root: in place, or aside when a scratch file system will cover it.
+fn stored(target: &Path) -> PathBuf {
+    let real = target.strip_prefix("/var/tmp").map_or(target.to_owned(), |rest| Path::new("/tmp").join(rest));
+    let covered = SCRATCH.iter().any(|scratch| real.starts_with(scratch));
+    if covered { Path::new(COVERED).join(real.strip_prefix("/").unwrap_or(&real)) } else { real }
+}
+
+/// Puts the paths that wait aside where they belong, on top of a trial's fresh file systems.
+pub fn uncover(setup: &Setup) -> nix::Result<()> {
+    let mut binds: Vec<&Bind> = setup.binds.iter().filter(|bind| stored(&bind.target).starts_with(COVERED)).collect();
+    binds.sort_by_key(|bind| bind.target.components().count());
+    for bind in binds {
+        let source = stored(&bind.target);
+        let made = if source.is_dir() {
+            fs::create_dir_all(&bind.target)
+        } else {
+            let parent = bind.target.parent().map_or(Ok(()), fs::create_dir_all);
+            parent.and_then(|()| fs::File::create(&bind.target)).map(drop)
+        };
+        made.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        // A bind keeps the flags of what it binds, so read-only stays read-only.
+        mount(Some(source.as_path()), &bind.target, none(), MsFlags::MS_BIND | MsFlags::MS_REC, none())?;
+    }
+    Ok(())
 }
 
 /// Debian's Java keeps its configuration under /etc/java-*.
@@ -320,7 +351,7 @@ fn check_access(setup: &Setup) -> Outcome<()> {
     }
     access("/tree", needed).at("using the tree")?;
     for bind in setup.binds.iter().filter(|bind| bind.writable) {
-        access(&bind.target, AccessFlags::W_OK).at(format!("writing to {}", bind.target.display()))?;
+        access(&stored(&bind.target), AccessFlags::W_OK).at(format!("writing to {}", bind.target.display()))?;
     }
     Ok(())
 }

@@ -30,6 +30,10 @@ use seccompiler::BpfProgram;
 
 use crate::confine;
 use crate::filter;
+use crate::root;
+
+/// Where a program may write: fresh for each trial.
+pub const SCRATCH: [&str; 4] = ["/tmp", "/home/nightfleet", "/dev/shm", "/out"];
 
 /// What every trial of this spawner has in common.
 pub struct Stage {
@@ -152,6 +156,7 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     confine::die_with_parent();
     if stage.setup.isolate {
         mount_scratch(stage.setup.limits.scratch_bytes).during(Step::Scratch)?;
+        root::uncover(&stage.setup).during(Step::Scratch)?;
         mount_proc(stage.proc).during(Step::Proc)?;
         if stage.setup.network == Network::Loopback {
             confine::raise_loopback().during(Step::Loopback)?;
@@ -192,7 +197,7 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
 fn mount_scratch(bytes: u64) -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let options = format!("size={bytes},nr_inodes=262144,mode=0755");
-    for target in ["/tmp", "/home/nightfleet", "/dev/shm", "/out"] {
+    for target in SCRATCH {
         mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options.as_str()))?;
     }
     Ok(())
@@ -269,7 +274,7 @@ fn become_program(
         Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number as RawFd) }).during(Step::Descriptors)?;
     }
     confine::pin(&stage.setup.cores).during(Step::Affinity)?;
-    confine::reset_signals();
+    confine::unblock_signals();
     if stage.setup.isolate {
         confine::landlock(&stage.setup).during(Step::Landlock)?;
         confine::drop_capabilities().during(Step::Capabilities)?;

@@ -193,7 +193,8 @@ class Sandbox:
         `read` and `write` make further host paths visible at the same place, or, as pairs (host path, path inside),
         elsewhere; well-known credential files at their top are hidden. `cores` pins programs (and forbids them to
         leave); empty means all. `memory_bytes` and `pids` bound all of a program's processes together, `file_bytes`
-        each file, `scratch_bytes` each fresh file system.
+        each file, `scratch_bytes` each fresh file system (by default at most an eighth of the memory). Without a
+        writable control group memory and tasks are counted by looking every 20 ms, so a short overshoot goes unseen.
 
         As root, programs run under a host id of their own, which must be able to read the tree: see `give_tree`.
 
