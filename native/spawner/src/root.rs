@@ -54,8 +54,10 @@ impl<T> At<T> for io::Result<T> {
 /// Files of /etc that runtimes read, copied (a copy costs no mount).
 const ETC_FILES: [&str; 8] =
     ["ld.so.cache", "ld.so.conf", "localtime", "timezone", "protocols", "services", "mime.types", "locale.alias"];
-/// Directories of /etc that runtimes read.
-const ETC_DIRECTORIES: [&str; 3] = ["alternatives", "ld.so.conf.d", "ssl"];
+/// Directories of /etc that runtimes read, copied as well.
+const ETC_DIRECTORIES: [&str; 2] = ["alternatives", "ld.so.conf.d"];
+/// Directories of /etc that are larger and mounted: certificates.
+const ETC_MOUNTED: [&str; 1] = ["ssl"];
 /// What set-up needs of /etc to resolve names.
 const ETC_NETWORK: [&str; 2] = ["resolv.conf", "hosts"];
 /// Device nodes: those that a program may rely on and that hold no state.
@@ -179,12 +181,47 @@ fn write_maps(process: &str, uid: u32, gid: u32) -> io::Result<()> {
     fs::write(format!("/proc/{process}/uid_map"), format!("{INNER_ID} {uid} 1"))
 }
 
-type EtcFile = (&'static str, Vec<u8>);
+/// What is put under /etc: a path below it, and content or the target of a link.
+type EtcFile = (PathBuf, Entry);
+
+enum Entry {
+    File(Vec<u8>),
+    Link(PathBuf),
+}
 
 fn read_etc(setup: &Setup) -> Vec<EtcFile> {
     let network = if setup.network == Network::Host { &ETC_NETWORK[..] } else { &[] };
-    let present = |name: &&'static str| fs::read(Path::new("/etc").join(name)).ok().map(|bytes| (*name, bytes));
-    ETC_FILES.iter().chain(network).filter_map(present).collect()
+    let mut found = Vec::new();
+    for name in ETC_FILES.iter().chain(network) {
+        // What resolves on the host must resolve inside: links of these files are followed.
+        found.extend(fs::read(Path::new("/etc").join(name)).ok().map(|b| (PathBuf::from(name), Entry::File(b))));
+    }
+    let java = java_configuration();
+    for directory in ETC_DIRECTORIES.iter().map(|name| Path::new("/etc").join(name)).chain(java) {
+        read_small_directory(&directory, &mut found, 0);
+    }
+    found
+}
+
+/// Largest file and deepest directory that are copied from /etc.
+const MAX_ETC_BYTES: u64 = 1 << 20;
+const MAX_ETC_DEPTH: usize = 8;
+
+fn read_small_directory(directory: &Path, found: &mut Vec<EtcFile>, depth: usize) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(inside) = path.strip_prefix("/etc").map(Path::to_path_buf) else { continue };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                found.extend(fs::read_link(&path).ok().map(|target| (inside, Entry::Link(target))));
+            }
+            Ok(metadata) if metadata.is_dir() && depth < MAX_ETC_DEPTH => read_small_directory(&path, found, depth + 1),
+            Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_ETC_BYTES => {
+                found.extend(fs::read(&path).ok().map(|bytes| (inside, Entry::File(bytes))));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
@@ -195,13 +232,12 @@ fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
             sources.push(open_source(&path, path.clone(), false)?);
         }
     }
-    for name in ETC_DIRECTORIES {
+    for name in ETC_MOUNTED {
         let path = Path::new("/etc").join(name);
         if path.is_dir() {
             sources.push(open_source(&path, path.clone(), false)?);
         }
     }
-    sources.extend(java_configuration().iter().map(|p| open_source(p, p.clone(), false)).collect::<Outcome<Vec<_>>>()?);
     for name in DEVICES {
         let path = Path::new("/dev").join(name);
         let mut source = open_source(&path, path.clone(), true)?;
@@ -267,7 +303,9 @@ fn open_source(path: &Path, target: PathBuf, writable: bool) -> Outcome<Source> 
 
 /// Directories, links and small files of the new root.
 fn furnish(root: &Path, etc: &[EtcFile]) -> io::Result<()> {
-    for directory in ["etc", "dev/shm", "proc", "tmp", "home/nightfleet", "out", "tree", "var", "run", ".host"] {
+    for directory in
+        ["etc", "dev/shm", "proc", "tmp", "home/nightfleet", "out", "tree", "var", "run", ".host", ".scratch"]
+    {
         fs::create_dir_all(root.join(directory))?;
     }
     symlink("/tmp", root.join("var/tmp"))?;
@@ -284,8 +322,15 @@ fn furnish(root: &Path, etc: &[EtcFile]) -> io::Result<()> {
     fs::write(root.join("etc/group"), format!("nightfleet:x:{id}:\n"))?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost nightfleet\n::1 localhost\n")?;
     fs::write(root.join("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
-    for (name, bytes) in etc {
-        fs::write(root.join("etc").join(name), bytes)?;
+    for (inside, entry) in etc {
+        let path = root.join("etc").join(inside);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match entry {
+            Entry::File(bytes) => fs::write(path, bytes)?,
+            Entry::Link(target) => symlink(target, path)?,
+        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::time::{ClockId, clock_gettime};
@@ -32,8 +33,11 @@ use crate::confine;
 use crate::filter;
 use crate::root;
 
-/// Where a program may write: fresh for each trial.
+/// Where a program may write: fresh for each trial. They are binds of one file system, because making and
+/// unmaking four would cost more than all else of a trial.
 pub const SCRATCH: [&str; 4] = ["/tmp", "/home/nightfleet", "/dev/shm", "/out"];
+/// Where that file system itself is mounted.
+pub const SCRATCH_ROOT: &str = "/.scratch";
 
 /// What every trial of this spawner has in common.
 pub struct Stage {
@@ -193,12 +197,15 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     Ok(())
 }
 
-/// Fresh file systems for what a program may write; a size each, so that no trial fills the machine.
+/// A fresh file system for what a program may write, limited in size so that no trial fills the machine.
 fn mount_scratch(bytes: u64) -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let options = format!("size={bytes},nr_inodes=262144,mode=0755");
-    for target in SCRATCH {
-        mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options.as_str()))?;
+    mount(Some("tmpfs"), SCRATCH_ROOT, Some("tmpfs"), flags, Some(options.as_str()))?;
+    for (index, target) in SCRATCH.into_iter().enumerate() {
+        let part = format!("{SCRATCH_ROOT}/{index}");
+        nix::unistd::mkdir(part.as_str(), Mode::S_IRWXU | Mode::from_bits_truncate(0o055))?;
+        mount(Some(part.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     }
     Ok(())
 }

@@ -145,7 +145,15 @@ pub fn send<T: Serialize>(socket: RawFd, message: &T, descriptors: &[RawFd]) -> 
 
 /// Receives one message and its descriptors (close-on-exec); `None` when the other end is gone.
 pub fn receive<T: DeserializeOwned>(socket: RawFd) -> Result<Option<(T, Vec<OwnedFd>)>, Errno> {
-    let mut bytes = vec![0; MAX_MESSAGE_BYTES];
+    // Asked for first: a buffer for the largest message would be touched page by page in every trial.
+    let length = loop {
+        match nix::sys::socket::recv(socket, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    let mut bytes = vec![0; length];
     let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let received = loop {
@@ -162,11 +170,10 @@ pub fn receive<T: DeserializeOwned>(socket: RawFd) -> Result<Option<(T, Vec<Owne
             descriptors.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    let length = received.bytes;
-    if length == 0 {
+    if received.bytes == 0 {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&bytes[..length]).map_err(|_| Errno::EBADMSG)?;
+    let message = serde_json::from_slice(&bytes).map_err(|_| Errno::EBADMSG)?;
     Ok(Some((message, descriptors)))
 }
 
