@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -124,7 +123,7 @@ def test_a_defect_is_not_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_ctrl_c_says_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(native, "probe", lambda: signal.raise_signal(signal.SIGINT), raising=False)
+    monkeypatch.setattr(native, "probe", fail_with(KeyboardInterrupt()), raising=False)
     assert exit_code("probe") == 130
     assert capsys.readouterr().err == "nightfleet: interrupted\n"
 
