@@ -2,6 +2,26 @@
 //!
 //! Only [`py`] knows Python; everything else is ordinary Rust with its own tests.
 
+pub mod batch;
+pub mod buffer;
+pub mod canonical;
+pub mod cgroup;
+pub mod cores;
+pub mod digests;
+pub mod error;
+pub mod files;
+pub mod lease;
+pub mod load;
+pub mod owner;
+pub mod pair;
+pub mod probe;
+pub mod records;
+pub mod replace;
+pub mod sandbox;
+pub mod tree;
+pub mod trial;
+pub mod workload;
+
 #[cfg(feature = "python")]
 mod py;
 

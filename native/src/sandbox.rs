@@ -1,0 +1,548 @@
+//! A sandbox as the harness holds it: one spawner process, the control group around it, and what was promised.
+//!
+//! What is **not** covered: side channels (timing of shared caches, load of the machine), bugs in the
+//! kernel itself, and, where the user runs the harness as an ordinary user, files of their supplementary
+//! groups among the paths they chose to make visible. Without a writable control group, memory is
+//! watched by polling and can be overshot between two looks; the sandbox's facts say so.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nightfleet_spawner::meter::Meter;
+use nightfleet_spawner::wire::{self, Bind, Limits, Network, OUTER_ID_OF_ROOT, Reply, Request, Setup};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Uid;
+
+use crate::cgroup::{self, Slot};
+use crate::cores::Topology;
+use crate::error::{Error, Result};
+
+/// How long a sandbox may take to stand before the machine is called broken.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest environment and argument list together, bytes: they travel in one message.
+const MAX_WORDS_BYTES: usize = wire::MAX_MESSAGE_BYTES / 2;
+/// Tasks of the sandbox itself: the spawner, a trial's init, and the child that counts ids.
+const OWN_TASKS: u32 = 3;
+/// Memory of the same, with room for page tables and kernel stacks.
+const OWN_MEMORY_BYTES: u64 = 8 * MIB;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What a sandbox is for; each profile is a set of defaults.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    /// One timed or hashed run: the tree read-only, no network, no sockets.
+    Trial,
+    /// Building a tree: writable, no network, UNIX sockets for build tools.
+    Build,
+    /// Fetching dependencies: writable, the host's network.
+    SetUp,
+    /// A test suite: writable, loopback.
+    Test,
+    /// A frozen scorer over saved output: as a trial.
+    Scorer,
+    /// An agent's shell: writable, no network.
+    Agent,
+}
+
+impl Profile {
+    /// Every profile and its name.
+    pub const NAMES: [(&'static str, Profile); 6] = [
+        ("trial", Profile::Trial),
+        ("build", Profile::Build),
+        ("setup", Profile::SetUp),
+        ("test", Profile::Test),
+        ("scorer", Profile::Scorer),
+        ("agent", Profile::Agent),
+    ];
+
+    /// The profile of that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        known.map(|(_, profile)| *profile).ok_or_else(|| {
+            let names: Vec<_> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+            Error::User(format!("profile: {name:?} is none; choose one of {}", names.join(", ")))
+        })
+    }
+
+    fn read_only(self) -> bool {
+        matches!(self, Profile::Trial | Profile::Scorer)
+    }
+
+    fn network(self) -> Network {
+        match self {
+            Profile::SetUp => Network::Host,
+            Profile::Test => Network::Loopback,
+            Profile::Trial | Profile::Build | Profile::Scorer | Profile::Agent => Network::None,
+        }
+    }
+
+    /// Defaults of memory, tasks, one file, each scratch file system.
+    fn limits(self) -> (u64, u64, u64, u64) {
+        if self.read_only() { (4 * GIB, 512, GIB, 256 * MIB) } else { (16 * GIB, 4096, 16 * GIB, 4 * GIB) }
+    }
+}
+
+/// The network of that name.
+pub fn parse_network(name: &str) -> Result<Network> {
+    match name {
+        "none" => Ok(Network::None),
+        "loopback" => Ok(Network::Loopback),
+        "host" => Ok(Network::Host),
+        _ => Err(Error::User(format!("network: {name:?} is none; choose one of none, loopback, host"))),
+    }
+}
+
+/// What the caller asks for. `None` means the profile's default.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Host directory that appears as /tree.
+    pub tree: PathBuf,
+    /// What it is for.
+    pub profile: Profile,
+    /// Further host paths.
+    pub binds: Vec<Bind>,
+    /// Variables added to the clean environment.
+    pub environment: BTreeMap<String, String>,
+    /// Cores of the program; empty means all.
+    pub cores: Vec<usize>,
+    /// What it may reach.
+    pub network: Option<Network>,
+    /// Memory of the whole tree, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Tasks at one time.
+    pub pids: Option<u64>,
+    /// Largest file written, bytes.
+    pub file_bytes: Option<u64>,
+    /// Size of each scratch file system, bytes.
+    pub scratch_bytes: Option<u64>,
+    /// Go without isolation.
+    pub unsafe_no_sandbox: bool,
+}
+
+impl Options {
+    /// The profile's defaults for a tree.
+    pub fn new(tree: PathBuf, profile: Profile) -> Self {
+        Self {
+            tree,
+            profile,
+            binds: Vec::new(),
+            environment: BTreeMap::new(),
+            cores: Vec::new(),
+            network: None,
+            memory_bytes: None,
+            pids: None,
+            file_bytes: None,
+            scratch_bytes: None,
+            unsafe_no_sandbox: false,
+        }
+    }
+}
+
+/// One spawner process and all that stands around it.
+pub struct Sandbox {
+    pub(crate) setup: Setup,
+    pub(crate) socket: OwnedFd,
+    pub(crate) meters: Vec<(Meter, OwnedFd)>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) poisoned: bool,
+    spawner: Child,
+    promises: BTreeMap<String, String>,
+    // Dropped after the spawner is gone: a group with a process in it cannot be removed.
+    _slot: Option<Slot>,
+    _scratch: Option<ScratchDirectory>,
+}
+
+impl Sandbox {
+    /// Starts a spawner and waits until its sandbox stands. Errors: `User` for impossible requests and
+    /// paths, `Machine` where the kernel withholds something below the stated minimum.
+    pub fn open(options: &Options) -> Result<Self> {
+        let memory_bytes = options.memory_bytes.unwrap_or(options.profile.limits().0);
+        let scratch = options.unsafe_no_sandbox.then(ScratchDirectory::create).transpose()?;
+        let mut setup = plan(options, scratch.as_ref().map(|s| s.0.as_path()))?;
+        let slot = Slot::create(
+            &format!("{}", NEXT_SANDBOX.fetch_add(1, Ordering::Relaxed)),
+            cgroup::Limits {
+                memory_bytes: Some(memory_bytes),
+                pids: Some(u32::try_from(setup.limits.pids).unwrap_or(u32::MAX)),
+                allowance: cgroup::Allowance { memory_bytes: OWN_MEMORY_BYTES, pids: OWN_TASKS },
+            },
+        )?;
+        let (joins, meters) = match &slot {
+            Some(slot) => (slot.join_files()?, slot.meter_files()?),
+            None => (Vec::new(), Vec::new()),
+        };
+        setup.joins = joins.len();
+        setup.meters = meters.iter().map(|(meter, _)| *meter).collect();
+        if has(&setup.meters, Meter::ForksRefused) {
+            // The group counts what it refuses, the plain limit does not: let the group be met first.
+            setup.limits.pids += 256;
+        }
+        let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|errno| Error::Machine(format!("no socket pair for the spawner: {errno}")))?;
+        let spawner = start_spawner(theirs)?;
+        let descriptors: Vec<_> =
+            joins.iter().map(AsRawFd::as_raw_fd).chain(meters.iter().map(|(_, fd)| fd.as_raw_fd())).collect();
+        let mut sandbox = Self {
+            setup,
+            socket,
+            meters,
+            memory_bytes,
+            poisoned: false,
+            spawner,
+            promises: BTreeMap::new(),
+            _slot: slot,
+            _scratch: scratch,
+        };
+        let request = Request::Setup(Box::new(sandbox.setup.clone()));
+        wire::send(sandbox.socket.as_raw_fd(), &request, &descriptors)
+            .map_err(|errno| spawner_gone(&errno.to_string()))?;
+        sandbox.promises = sandbox.await_ready()?;
+        Ok(sandbox)
+    }
+
+    fn await_ready(&mut self) -> Result<BTreeMap<String, String>> {
+        use std::os::fd::AsFd;
+        let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(SETUP_TIMEOUT).unwrap_or(PollTimeout::MAX);
+        if poll(&mut waiting, timeout) == Ok(0) {
+            return Err(Error::Machine(format!("the sandbox did not stand within {} s", SETUP_TIMEOUT.as_secs())));
+        }
+        match wire::receive::<Reply>(self.socket.as_raw_fd()) {
+            Ok(Some((Reply::Ready(promises), _))) => Ok(promises),
+            Ok(Some((Reply::Refused { step, errno }, _))) => Err(self.explain(&step, Errno::from_raw(errno))),
+            _ => Err(spawner_gone("it ended while building the sandbox")),
+        }
+    }
+
+    fn explain(&self, step: &str, errno: Errno) -> Error {
+        let why = format!("{step}: {}", errno.desc());
+        let tree = self.setup.tree.display();
+        if step == "using the tree" {
+            let id = sandbox_uid();
+            return Error::User(format!(
+                "the tree {tree} cannot be used by the sandbox's user (host id {id}): {why}; \
+                 hand a tree of your own making over with nightfleet.native.give_tree(path)"
+            ));
+        }
+        if step.starts_with("opening") || step.starts_with("writing to") {
+            return Error::User(why);
+        }
+        let advice = match step {
+            "creating a user namespace" => {
+                "; user namespaces are needed: see sysctl kernel.unprivileged_userns_clone, \
+                 user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, and in a container \
+                 its seccomp profile"
+            }
+            _ => "",
+        };
+        Error::Machine(format!(
+            "the kernel withheld what the sandbox needs: {why}{advice}; `nightfleet probe` shows what holds here"
+        ))
+    }
+
+    /// Each promise with the mechanism that keeps it, or "lost: why".
+    pub fn promises(&self) -> &BTreeMap<String, String> {
+        &self.promises
+    }
+
+    /// Promises, and where the figures come from, for people.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let mut facts = self.promises.clone();
+        facts.insert("cpu_source".to_owned(), self.cpu_source().to_owned());
+        facts.insert("memory_source".to_owned(), self.memory_source().to_owned());
+        facts
+    }
+
+    /// Where CPU time comes from.
+    pub fn cpu_source(&self) -> &'static str {
+        if has(&self.setup.meters, Meter::CpuacctUsage) {
+            "cgroup v1"
+        } else if has(&self.setup.meters, Meter::CpuStat) {
+            "cgroup v2"
+        } else {
+            "rusage"
+        }
+    }
+
+    /// Where peak memory comes from.
+    pub fn memory_source(&self) -> &'static str {
+        if has(&self.setup.meters, Meter::MemoryPeak) { "cgroup" } else { "polled" }
+    }
+
+    /// Where a place inside lies for the program: the same, or the host's own path without a sandbox.
+    pub(crate) fn place(&self, inside: &str) -> String {
+        let within = inside.strip_prefix("/tree").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        match within {
+            Some(rest) if !self.setup.isolate => format!("{}{rest}", self.setup.tree.display()),
+            _ => inside.to_owned(),
+        }
+    }
+
+    /// Whether the control group sees to a cap by itself.
+    pub(crate) fn counts(&self, meter: Meter) -> bool {
+        has(&self.setup.meters, meter)
+    }
+
+    /// Reads one meter; 0 where it is missing.
+    pub(crate) fn meter(&self, wanted: Meter) -> u64 {
+        let found = self.meters.iter().find(|(meter, _)| *meter == wanted);
+        found.and_then(|(meter, file)| meter.read(file).ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // The spawner ends when its socket does, and takes a running trial along.
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        let _ = self.spawner.wait();
+    }
+}
+
+static NEXT_SANDBOX: AtomicU64 = AtomicU64::new(0);
+
+fn has(meters: &[Meter], wanted: Meter) -> bool {
+    meters.contains(&wanted)
+}
+
+pub(crate) fn spawner_gone(why: &str) -> Error {
+    Error::Machine(format!("the spawner is gone: {why}"))
+}
+
+/// The host id that sandboxed programs run as.
+pub fn sandbox_uid() -> u32 {
+    let own = Uid::effective();
+    if own.is_root() { OUTER_ID_OF_ROOT } else { own.as_raw() }
+}
+
+/// Hands a tree that the harness made to the sandbox's user, so that sandboxed programs can read and
+/// write it. Links are not followed. As an ordinary user there is nothing to do. Errors: `User` for a
+/// path that is no directory, `Machine` when the owner cannot be changed.
+pub fn give_tree(path: &Path) -> Result<()> {
+    if !path.is_dir() {
+        return Err(Error::User(format!("give_tree: {} is no directory", path.display())));
+    }
+    if Uid::effective().is_root() { give(path, sandbox_uid()) } else { Ok(()) }
+}
+
+fn give(path: &Path, id: u32) -> Result<()> {
+    let refused = |error: std::io::Error| Error::Machine(format!("handing over {}: {error}", path.display()));
+    std::os::unix::fs::lchown(path, Some(id), Some(id)).map_err(refused)?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path).map_err(refused)? {
+            give(&entry.map_err(refused)?.path(), id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The spawner's image in memory, sealed, so that nothing on disk has to be found or trusted.
+fn spawner_image() -> Result<&'static OwnedFd> {
+    static IMAGE: OnceLock<std::result::Result<OwnedFd, String>> = OnceLock::new();
+    let made = IMAGE.get_or_init(|| {
+        let image = memfd_create(c"nightfleet-spawner", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+            .map_err(|errno| errno.to_string())?;
+        let mut file = std::fs::File::from(image);
+        file.write_all(crate::SPAWNER_ELF).map_err(|error| error.to_string())?;
+        let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+        // SAFETY: seals a descriptor that is ours.
+        Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })
+            .map_err(|errno| errno.to_string())?;
+        Ok(OwnedFd::from(file))
+    });
+    made.as_ref().map_err(|why| Error::Machine(format!("the spawner's image could not be held in memory: {why}")))
+}
+
+/// A path that executes the spawner from a child of this process, which still has its descriptors.
+pub(crate) fn spawner_path() -> Result<String> {
+    Ok(format!("/proc/self/fd/{}", spawner_image()?.as_raw_fd()))
+}
+
+fn start_spawner(socket: OwnedFd) -> Result<Child> {
+    Command::new(spawner_path()?)
+        .arg0("nightfleet-spawner")
+        .env_clear()
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::Machine(format!("the spawner could not be started: {error}")))
+}
+
+/// Validates the request and fills in the profile's defaults.
+fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
+    let profile = options.profile;
+    let (_, pids, file_bytes, scratch_bytes) = profile.limits();
+    let tree = existing(&options.tree, "tree")?;
+    if !tree.is_dir() {
+        return Err(Error::User(format!("tree: {} is no directory", tree.display())));
+    }
+    let topology = Topology::read()?;
+    for core in &options.cores {
+        if !topology.allowed.contains(core) {
+            let allowed: Vec<_> = topology.allowed.iter().map(ToString::to_string).collect();
+            return Err(Error::User(format!("cores: {core} is not among those allowed here ({})", allowed.join(", "))));
+        }
+    }
+    let limits = Limits {
+        pids: positive("pids", options.pids.unwrap_or(pids))?,
+        file_bytes: options.file_bytes.unwrap_or(file_bytes),
+        scratch_bytes: positive("scratch_bytes", options.scratch_bytes.unwrap_or(scratch_bytes))?,
+        open_files: if profile.read_only() { 4096 } else { 65_536 },
+    };
+    let binds = options.binds.iter().map(resolve_bind).collect::<Result<Vec<_>>>()?;
+    Ok(Setup {
+        isolate: !options.unsafe_no_sandbox,
+        tree_writable: !profile.read_only(),
+        environment: environment(options, scratch)?,
+        tree,
+        binds,
+        network: options.network.unwrap_or(profile.network()),
+        unix_sockets: !profile.read_only(),
+        limits,
+        harness_cores: others(&topology, &options.cores),
+        cores: options.cores.clone(),
+        joins: 0,
+        meters: Vec::new(),
+    })
+}
+
+fn positive(name: &str, value: u64) -> Result<u64> {
+    if value == 0 { Err(Error::User(format!("{name}: 0 is too few; the least is 1"))) } else { Ok(value) }
+}
+
+/// The allowed cores besides the program's; all of them when it has every one.
+fn others(topology: &Topology, cores: &[usize]) -> Vec<usize> {
+    let rest: Vec<_> = topology.allowed.iter().copied().filter(|core| !cores.contains(core)).collect();
+    if rest.is_empty() { topology.allowed.iter().copied().collect() } else { rest }
+}
+
+fn existing(path: &Path, what: &str) -> Result<PathBuf> {
+    path.canonicalize().map_err(|error| Error::User(format!("{what}: {}: {error}", path.display())))
+}
+
+/// Places inside that the sandbox furnishes itself.
+const OWN_PLACES: [&str; 6] = ["/", "/proc", "/tmp", "/out", "/home/nightfleet", "/dev"];
+
+fn resolve_bind(bind: &Bind) -> Result<Bind> {
+    let what = if bind.writable { "write" } else { "read" };
+    if !bind.target.is_absolute() || bind.target.components().any(|c| c.as_os_str() == "..") {
+        return Err(Error::User(format!("{what}: {} is not an absolute path without `..`", bind.target.display())));
+    }
+    if OWN_PLACES.iter().any(|place| bind.target == Path::new(place)) {
+        return Err(Error::User(format!("{what}: {} belongs to the sandbox itself", bind.target.display())));
+    }
+    Ok(Bind { source: existing(&bind.source, what)?, ..bind.clone() })
+}
+
+/// The clean environment: fixed values, then the caller's. Nothing is inherited.
+fn environment(options: &Options, scratch: Option<&Path>) -> Result<Vec<(String, String)>> {
+    let inside = |place: &str| match scratch {
+        Some(directory) => directory.display().to_string(),
+        None => place.to_owned(),
+    };
+    let mut all: BTreeMap<String, String> = BTreeMap::from([
+        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("HOME".to_owned(), inside("/home/nightfleet")),
+        ("TMPDIR".to_owned(), inside("/tmp")),
+        ("USER".to_owned(), "nightfleet".to_owned()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("NIGHTFLEET_OUT".to_owned(), inside("/out")),
+    ]);
+    let mut bytes = 0;
+    for (name, value) in &options.environment {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Error::User(format!("env: {name:?} is no name and value for an environment")));
+        }
+        bytes += name.len() + value.len();
+        all.insert(name.clone(), value.clone());
+    }
+    if bytes > MAX_WORDS_BYTES {
+        return Err(Error::User(format!("env: {bytes} bytes; the limit is {MAX_WORDS_BYTES}")));
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// Checks a command line. Errors: `User` when it is empty, has a NUL or is too long.
+pub fn check_argv(argv: &[String]) -> Result<()> {
+    let bytes: usize = argv.iter().map(|word| word.len() + 3).sum();
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(Error::User("argv: the program's name is missing".to_owned()));
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(Error::User("argv: a word contains a NUL byte".to_owned()));
+    }
+    if bytes > MAX_WORDS_BYTES {
+        return Err(Error::User(format!("argv: {bytes} bytes; the limit is {MAX_WORDS_BYTES}")));
+    }
+    Ok(())
+}
+
+/// A private directory that stands in for the fresh file systems where there is no sandbox.
+struct ScratchDirectory(PathBuf);
+
+impl ScratchDirectory {
+    fn create() -> Result<Self> {
+        let template = std::env::temp_dir().join("nightfleet-unsafe-XXXXXX");
+        nix::unistd::mkdtemp(&template)
+            .map(Self)
+            .map_err(|errno| Error::Machine(format!("no scratch directory like {}: {errno}", template.display())))
+    }
+}
+
+impl Drop for ScratchDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options::new("/usr".into(), Profile::Trial)
+    }
+
+    fn message(options: &Options) -> String {
+        match plan(options, None) {
+            Err(Error::User(message)) => message,
+            other => panic!("expected a user error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn impossible_requests_name_the_value_and_the_limit() {
+        assert!(message(&Options { tree: "/no/such".into(), ..options() }).contains("/no/such"));
+        assert!(message(&Options { tree: "/etc/passwd".into(), ..options() }).contains("no directory"));
+        assert!(message(&Options { cores: vec![99_999], ..options() }).contains("99999"));
+        assert!(message(&Options { pids: Some(0), ..options() }).contains("the least is 1"));
+        let bind = |target: &str| Bind { source: "/usr".into(), target: target.into(), writable: false };
+        assert!(message(&Options { binds: vec![bind("usr")], ..options() }).contains("absolute"));
+        assert!(message(&Options { binds: vec![bind("/a/../b")], ..options() }).contains("`..`"));
+        assert!(message(&Options { binds: vec![bind("/proc")], ..options() }).contains("belongs to the sandbox"));
+        let environment = BTreeMap::from([("A=B".to_owned(), String::new())]);
+        assert!(message(&Options { environment, ..options() }).contains("A=B"));
+        assert!(matches!(Profile::parse("trail"), Err(Error::User(m)) if m.contains("trial, build")));
+        assert!(check_argv(&[]).is_err() && check_argv(&["a\0".into()]).is_err());
+        assert!(check_argv(&["x".repeat(MAX_WORDS_BYTES)]).is_err() && check_argv(&["x".into()]).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_the_callers_environment_is_inherited() {
+        let setup = plan(&options(), None).unwrap();
+        let names: Vec<_> = setup.environment.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["HOME", "LANG", "NIGHTFLEET_OUT", "PATH", "TMPDIR", "USER"]);
+        assert!(!setup.tree_writable && setup.network == Network::None && !setup.unix_sockets);
+    }
+}
