@@ -84,9 +84,9 @@ def _tell(error: Exception) -> None:
     """Say on standard error what went wrong, and whose turn it is: the user's, the machine's or nightfleet's."""
     from nightfleet import native
 
-    if isinstance(error, getattr(native, "UserError", ())):
+    if isinstance(error, native.UserError):
         typer.echo(f"nightfleet: {error}", err=True)
-    elif isinstance(error, getattr(native, "MachineError", ())):
+    elif isinstance(error, native.MachineError):
         typer.echo(f"nightfleet: this machine could not do it: {error}", err=True)
     else:
         traceback.print_exception(error)

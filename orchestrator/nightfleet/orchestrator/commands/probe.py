@@ -18,9 +18,9 @@ ABSENT = ("no: ", "lost: ")
 class Findings(TypedDict):
     """What `nightfleet.native.probe()` returns."""
 
-    kernel: Mapping[str, str]
+    kernel: dict[str, str]
     """Each feature of the kernel: "yes", a version, or "no: why"."""
-    promises: Mapping[str, str]
+    promises: dict[str, str]
     """Each promise of a trial's sandbox: the mechanism that keeps it, or "lost: why"."""
     below_minimum: str | None
     """Why no sandbox can be built here; None where one can."""
@@ -37,7 +37,7 @@ def probe(
     """
     from nightfleet import native
 
-    findings: Findings = native.probe()  # type: ignore[attr-defined]
+    findings: Findings = native.probe()
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
     else:
