@@ -12,6 +12,7 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightfleet.harness import twin
 from nightfleet.native import MachineError, UserError, _native, hash_files, hash_records
 
@@ -107,9 +108,11 @@ def test_a_digest_is_high_then_low() -> None:
 def test_any_contiguous_buffer_of_bytes_will_do() -> None:
     data = b"one\ntwo\n"
     expected = hash_records(data, seed=1).tolist()
+    lent: Any
     for lent in (bytearray(data), memoryview(data), memoryview(b"--" + data)[2:], np.frombuffer(data, np.uint8)):
         assert hash_records(lent, seed=1).tolist() == expected
-    assert hash_records(np.empty(0, np.uint8), seed=1).shape == (0, 2)
+    nothing: Any = np.empty(0, np.uint8)
+    assert hash_records(nothing, seed=1).shape == (0, 2)
 
 
 NOT_BYTES = [("text", "str"), (7, "int"), (memoryview(b"abcd")[::2], "memoryview"), (np.zeros(2, np.int64), "ndarray")]
