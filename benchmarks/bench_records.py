@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xxhash
+
 from nightfleet.harness import twin
 from nightfleet.native import diff_digests, hash_records, read_digests, root_digest, verify_digests, write_digests
 
@@ -37,6 +39,7 @@ class Line:
 
     @property
     def kept(self) -> bool:
+        """Whether the promise is."""
         return self.least <= self.value <= self.most
 
 
@@ -52,11 +55,13 @@ def best(*works: Callable[[], object]) -> list[float]:
 
 
 def python_lines() -> list[bytes]:
+    """What a person would write instead of `hash_records`."""
     digest = xxhash.xxh3_128_digest
     return [digest(line, SEED) for line in LINES.splitlines(keepends=True)]
 
 
 def short_lines() -> list[Line]:
+    """Lines of 64 bytes: the cost of a record, not of a byte."""
     split = LINES.splitlines(keepends=True)
     digest = xxhash.xxh3_128_digest
     expected = np.frombuffer(b"".join(python_lines()), ">u8").reshape(-1, 2)
@@ -77,14 +82,15 @@ def short_lines() -> list[Line]:
 
 
 def large_records() -> list[Line]:
+    """The cost of a byte, against xxHash's own C code (which knows wider vectors than twox-hash does)."""
     lines = []
     for mebibytes in (1, 16):
         data = np.random.default_rng(1).bytes(mebibytes << 20)
         expected = xxhash.xxh3_128_intdigest(data, SEED)
         assert hash_records(data, seed=SEED, record="output").tolist() == [[expected >> 64, expected % 2**64]]
         package, native = best(
-            lambda data=data: xxhash.xxh3_128_digest(data, SEED),
-            lambda data=data: hash_records(data, seed=SEED, record="output"),
+            partial(xxhash.xxh3_128_digest, data, SEED),
+            partial(hash_records, data, seed=SEED, record="output"),
         )
         lines.append(Line(f"{mebibytes} MiB record / xxhash package", package / native, "x", least=0.35))
         lines.append(Line(f"{mebibytes} MiB record", len(data) / native / 1e9, "GB/s"))
@@ -92,6 +98,7 @@ def large_records() -> list[Line]:
 
 
 def json_lines() -> list[Line]:
+    """Canonical JSON against merely parsing it."""
     values = [{"case": n, "name": f"row {n}", "values": [n / 7, -n, None], "ok": n % 2 == 0} for n in range(20_000)]
     data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
     slow = twin.hash_records(data, seed=SEED, canonical="json")
@@ -107,6 +114,7 @@ def json_lines() -> list[Line]:
 
 
 def digest_files() -> list[Line]:
+    """A million cases on disk."""
     random = np.random.default_rng(1)
     cases = random.permutation(2 * CASES)[:CASES].astype(np.int64)
     digests = random.integers(0, 2**64, (CASES, 2), np.uint64)

@@ -7,6 +7,7 @@ pub mod canonical;
 pub mod digests;
 pub mod error;
 pub mod files;
+mod lines;
 pub mod records;
 pub mod replace;
 
