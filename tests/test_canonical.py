@@ -98,6 +98,9 @@ def test_different_values_have_different_forms(a: Any, b: Any) -> None:
 @example('{"a":1,"a":1}')
 @example('{"b":1,"a":2,"\\u0062":3}')
 @example("[1,]")
+@example("NaN")
+@example("[Infinity]")
+@example("-Infinity")
 @example('{"a":1,}')
 def test_almost_json_is_judged_alike(text: str) -> None:
     assert canonical_json(text.encode()) == twin.canonical_json(text.encode())

@@ -120,6 +120,8 @@ def test_another_file_is_refused_by_name(tmp_path: Path, change: Any, message: s
     for refused in (lambda: root_digest(path, b""), lambda: read_digests(path), lambda: diff_digests(path, path)):
         with pytest.raises(UserError, match=f"^{path} is not a digest file: .*{message}"):
             refused()
+    with pytest.raises(ValueError, match=str(path)):
+        twin.root_digest(path, b"")
 
 
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:

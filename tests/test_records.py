@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightfleet.harness import twin
@@ -70,6 +70,8 @@ def test_cut_frames_are_refused_alike(payloads: list[bytes], draw: st.DataObject
     st.sampled_from(["exact", "json"]),
     st.sampled_from(["line", "output"]),
 )
+@example(b"ab\nab", "^a", "exact", "output")
+@example(b"ab\nab\n", "b$", "exact", "output")
 def test_ignored_patterns_match_the_twin(data: bytes, ignore: str, canonical: Any, record: Any) -> None:
     native = hash_records(data, seed=3, record=record, canonical=canonical, ignore=ignore)
     slow = twin.hash_records(data, seed=3, record=record, canonical=canonical, ignore=ignore)
