@@ -68,7 +68,7 @@ mod tests {
                 let data: Vec<u8> = (0..length)
                     .map(|_| {
                         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                        if (state >> 33) % spread == 0 { b'\n' } else { 0x80 | (state >> 40) as u8 }
+                        if (state >> 33).is_multiple_of(spread) { b'\n' } else { 0x80 | (state >> 40) as u8 }
                     })
                     .collect();
                 let mut found = Vec::new();
