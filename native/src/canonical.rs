@@ -6,14 +6,15 @@
 //! | value | canonical bytes |
 //! |---|---|
 //! | `null`, `true`, `false` | `n`, `t`, `f` |
-//! | integer (no fraction, no exponent) | `i` text `;` with `-0` written `0`; any number of digits |
+//! | integer (no fraction, no exponent) | `i` text `;` with `-0` written `0` |
 //! | number with a fraction or exponent | `d` and the 16 hex digits of its f64 bits (so `-0.0` is not `0.0`) |
 //! | string | `s` UTF-8 length in decimal `:` UTF-8 bytes |
 //! | array | `[` values `]` |
 //! | object | `{` key (as a string) and value, by key bytes, `}` |
 //!
 //! Not JSON here, because two readers could disagree about the value: duplicate keys, lone surrogates,
-//! `NaN`, `Infinity`, numbers beyond the range of f64, more than [`MAX_DEPTH`] nested containers.
+//! `NaN`, `Infinity`, numbers beyond the range of f64, numbers with more than 4300 digits before any
+//! fraction (jiter's limit, and Python's), more than [`MAX_DEPTH`] nested containers.
 //! An invalid record is hashed raw under a tag of its own, so it never equals a valid one.
 
 use std::ops::Range;
@@ -354,6 +355,14 @@ mod tests {
         assert!(form(&nested(MAX_DEPTH)).is_some());
         assert!(form(&nested(MAX_DEPTH + 1)).is_none());
         assert!(form(&nested(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn digits_are_bounded() {
+        for rest in ["", ".5", "e1"] {
+            assert_eq!(form(&("-".to_owned() + &"1".repeat(4300) + rest)).is_some(), rest.is_empty());
+            assert!(form(&("1".repeat(4301) + rest)).is_none());
+        }
     }
 
     #[test]

@@ -281,8 +281,7 @@ impl Reader {
         let mut found = [0; HEADER_BYTES];
         self.file.read_exact(&mut found).map_err(|error| Error::io("read", &self.path, &error))?;
         let count = count_in(&found).filter(|&count| header(count) == found).ok_or_else(|| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().escape_debug().to_string();
-            self.refuse(&format!("expected the header {}N,), }}, found {}", text(HEADER_START), text(&found[10..])))
+            self.refuse(&format!("expected the header {}N,), }}, found {}", shown(HEADER_START), shown_header(&found)))
         })?;
         let expected = HEADER_BYTES as u64 + count * ROW_BYTES as u64;
         if length != expected {
@@ -313,6 +312,15 @@ impl Reader {
         self.done += count as u64;
         Ok(Some(&self.buffer))
     }
+}
+
+/// A header as a person can read it, whatever is in it.
+fn shown_header(header: &[u8; HEADER_BYTES]) -> String {
+    if header.starts_with(b"\x93NUMPY") { shown(&header[10..]) } else { "a file that is not .npy".into() }
+}
+
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim_end().replace(char::is_control, "?")
 }
 
 fn count_in(header: &[u8; HEADER_BYTES]) -> Option<u64> {

@@ -120,6 +120,8 @@ fn foreign_and_damaged_files_are_named_with_what_was_expected() {
     }
     let swapped = [&good[..HEADER_BYTES], &good[HEADER_BYTES + 24..], &good[HEADER_BYTES..HEADER_BYTES + 24]].concat();
     assert!(refused(&swapped).contains("a case above 2 and below 2**31 in row 1, found 1"));
+    let repeated = [&good[..HEADER_BYTES + 24], &good[HEADER_BYTES..HEADER_BYTES + 24]].concat();
+    assert!(refused(&repeated).contains("a case above 1 and below 2**31 in row 1, found 1"));
     let mut large = good.clone();
     large[HEADER_BYTES + 24 + 5] = 1;
     assert!(refused(&large).contains("row 1, found 1099511627778"));

@@ -11,6 +11,7 @@ pub mod digests;
 pub mod error;
 pub mod files;
 pub mod lease;
+mod lines;
 pub mod load;
 pub mod owner;
 pub mod pair;

@@ -38,9 +38,10 @@ use crate::workload::{self, BlockRun, Bounds};
 
 /// How often work that runs beside the calling thread lets Python's signal handlers run.
 const POLL: Duration = Duration::from_millis(50);
-/// Hashing this much takes less time than anyone needs to press Ctrl-C, and not much more than starting
-/// a thread.
-const SHORT_BYTES: usize = 256 << 10;
+/// Less than this is hashed within some milliseconds as it is; starting a thread would show.
+const SHORT_BYTES: usize = 4 << 20;
+/// The same for canonical forms, which are slower, an ignored pattern by much.
+const SHORT_CANONICAL_BYTES: usize = 64 << 10;
 /// More threads than any machine that this was tried on has cores.
 const MAX_THREADS: usize = 256;
 
@@ -188,8 +189,9 @@ impl Lent {
         }
     }
 
-    fn pace(&self) -> Pace {
-        if self.bytes().len() < SHORT_BYTES { Pace::Short } else { Pace::Long }
+    fn pace(&self, exact: bool) -> Pace {
+        let short = if exact { SHORT_BYTES } else { SHORT_CANONICAL_BYTES };
+        if self.bytes().len() < short { Pace::Short } else { Pace::Long }
     }
 }
 
@@ -250,7 +252,9 @@ fn hash_records<'py>(
 ) -> PyResult<Digests<'py>> {
     let recipe = Recipe { framing: framing_from(record)?, canonical: Canonical::new(canonical, ignore)?, seed: seed.0 };
     let bytes = data.bytes();
-    let records = door(py, data.pace(), |cancel| buffer::hash_records(bytes, &recipe, threads.0, cancel))?;
+    let records = door(py, data.pace(recipe.canonical.is_exact()), |cancel| {
+        buffer::hash_records(bytes, &recipe, threads.0, cancel)
+    })?;
     digest_array(py, records.digests)
 }
 
@@ -283,7 +287,7 @@ fn hash_files<'py>(
 #[pyo3(signature = (record, /))]
 fn canonical_json<'py>(py: Python<'py>, record: Lent) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let bytes = record.bytes();
-    let form = door(py, record.pace(), |_| Ok(canonical::json(bytes)))?;
+    let form = door(py, record.pace(false), |_| Ok(canonical::json(bytes)))?;
     Ok(form.map(|form| PyBytes::new(py, &form)))
 }
 

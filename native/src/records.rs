@@ -6,11 +6,12 @@
 
 use std::fmt;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use twox_hash::XxHash3_128;
 use twox_hash::xxhash3_128::Hasher;
 
 use crate::canonical::{Canonical, Forms};
+use crate::lines::each_line;
 
 /// Exact records up to here are copied together and hashed at once when they arrive in pieces; a
 /// streaming state costs about as much to set up as hashing this.
@@ -207,19 +208,39 @@ impl RecordHasher {
         Ok(self.records)
     }
 
-    fn push_lines(&mut self, data: &[u8]) -> Result<(), FramingError> {
-        let mut start = 0;
-        for newline in memchr_iter(b'\n', data) {
-            let line = &data[start..=newline];
-            start = newline + 1;
-            if self.open.is_empty() {
-                self.whole(line)?;
-            } else {
-                self.extend(line)?;
+    fn push_lines(&mut self, mut data: &[u8]) -> Result<(), FramingError> {
+        if !self.open.is_empty() {
+            let end = memchr(b'\n', data).map_or(data.len(), |newline| newline + 1);
+            self.extend(&data[..end])?;
+            if data[..end].ends_with(b"\n") {
                 self.end()?;
             }
+            data = &data[end..];
         }
-        self.extend(&data[start..])
+        let rest = if self.open.canonical.is_exact() { self.exact_lines(data)? } else { self.canonical_lines(data)? };
+        if rest.is_empty() { Ok(()) } else { self.extend(rest) }
+    }
+
+    /// Takes the whole lines of `data`; returns what follows the last.
+    fn exact_lines<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], FramingError> {
+        let (digests, limit, mut over) = (&mut self.records.digests, self.max_records, false);
+        let rest = each_line(data, |line| {
+            if digests.len() < limit {
+                digests.push(self.open.xxh3.digest(line));
+            } else {
+                over = true;
+            }
+        });
+        if over { Err(FramingError::TooMany { limit }) } else { Ok(&data[rest..]) }
+    }
+
+    fn canonical_lines<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], FramingError> {
+        let mut start = 0;
+        for newline in memchr_iter(b'\n', data) {
+            self.whole(&data[start..=newline])?;
+            start = newline + 1;
+        }
+        Ok(&data[start..])
     }
 
     fn push_frames(&mut self, mut data: &[u8]) -> Result<(), FramingError> {

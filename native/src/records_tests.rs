@@ -84,6 +84,9 @@ fn endless_output_stops_at_the_expected_number_of_records() {
     hasher.push(b"a\nb\nc").expect("an open third record is not yet one too many");
     assert_eq!(hasher.push(b"\n"), Err(FramingError::TooMany { limit: 2 }));
     assert_eq!(hasher.records().digests, [one(b"a\n"), one(b"b\n")]);
+    let mut hasher = RecordHasher::new(Framing::Line, Canonical::exact(), SEED, CAP).with_max_records(2);
+    assert_eq!(hasher.push(b"a\nb\nc\nd\n"), Err(FramingError::TooMany { limit: 2 }));
+    assert_eq!(hasher.records().digests, [one(b"a\n"), one(b"b\n")]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ import xxhash
 from numpy.typing import NDArray
 
 MAX_DEPTH = 128
+MAX_DIGITS = 4300
 CASE_END = 1 << 31
 ROOT_PREFIX = b"nightfleet digests 1\n"
 HEADER_BYTES = 192
@@ -214,6 +215,8 @@ def _string(text: str) -> bytes:
 
 
 def _number(text: str) -> bytes:
+    if len(re.split(r"[.eE]", text)[0].lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"more than {MAX_DIGITS} digits before the fraction")
     if not set(text) & set(".eE"):
         return b"i%s;" % (b"0" if text == "-0" else text.encode())
     value = float(text)

@@ -129,8 +129,9 @@ fn build_ruleset(setup: &Setup) -> Result<RulesetCreated, RulesetError> {
     }
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let mut created = allow(ruleset.create()?, "/", read)?;
-    // The scratch directories are binds of one file system, whose root is above all of them.
-    created = allow(created, crate::trial::SCRATCH_ROOT, every_right())?;
+    for scratch in crate::trial::SCRATCH {
+        created = allow(created, scratch, every_right())?;
+    }
     created = allow(created, "/dev", AccessFs::ReadFile | AccessFs::WriteFile)?;
     created = allow(created, "/proc", read | AccessFs::WriteFile)?;
     if setup.tree_writable {

@@ -92,8 +92,9 @@ def canonical_json(record: Buffer, /) -> bytes | None:
     """The bytes by which JSON texts are compared, or None when `record` is not one (in UTF-8).
 
     Equal for equal values and different for different ones: members in the order of their keys' UTF-8 bytes, integers
-    as text of any length (-0 is 0), numbers with a fraction or exponent as the bits of their f64. Not JSON: duplicate
-    keys, lone surrogates, NaN and infinities, numbers beyond f64, more than 128 nested containers.
+    as text (-0 is 0), numbers with a fraction or exponent as the bits of their f64. Not JSON: duplicate keys, lone
+    surrogates, NaN and infinities, numbers beyond f64, more than 4300 digits before a fraction, more than 128 nested
+    containers.
     """
 
 def write_digests(
