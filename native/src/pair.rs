@@ -19,7 +19,10 @@ use crate::workload::{BlockRun, Bounds, Workload};
 pub const MIN_COPIES: usize = 4;
 /// A leased core is calm when at most this share of it is busy with others while nothing of ours runs.
 pub const MAX_BUSY_SHARE: f64 = 0.10;
-/// How long a load probe looks: 20 ticks of 10 ms resolve 5%.
+/// How long a load probe looks: a first glance of 5 ticks of 10 ms, and where that saw anything at all, 20
+/// ticks, which resolve 5%.
+pub const GLANCE: Duration = Duration::from_millis(50);
+/// See [`GLANCE`].
 pub const PROBE_WINDOW: Duration = Duration::from_millis(200);
 
 /// The index of a pair that is never counted.
@@ -125,26 +128,31 @@ impl PairRunner {
 
     fn await_calm(&self, wait: Duration, cancel: &AtomicBool) -> Result<()> {
         let started = Instant::now();
-        loop {
-            let load = Load::probe(PROBE_WINDOW, cancel)?;
-            let busiest = (self.cores.iter())
-                .filter_map(|core| load.cores.get(core).map(|l| (l.busy + l.stolen, *core)))
-                .max_by(|a, b| a.0.total_cmp(&b.0));
-            match busiest {
-                Some((share, core)) if share > MAX_BUSY_SHARE => {
-                    if started.elapsed() >= wait {
-                        return Err(Error::Machine(format!(
-                            "machine too loaded to time: core {core} is {:.0}% busy with others, the limit is {:.0}%, \
-                             after waiting {} s; stop what runs there, or time again later",
-                            share * 100.0,
-                            MAX_BUSY_SHARE * 100.0,
-                            wait.as_secs()
-                        )));
-                    }
-                }
-                _ => return Ok(()),
+        while let Some((share, core)) = self.disturbance(cancel)? {
+            if started.elapsed() >= wait {
+                return Err(Error::Machine(format!(
+                    "machine too loaded to time: core {core} is {:.0}% busy with others, the limit is {:.0}%, \
+                     after waiting {} s; stop what runs there, or time again later",
+                    share * 100.0,
+                    MAX_BUSY_SHARE * 100.0,
+                    wait.as_secs()
+                )));
             }
         }
+        Ok(())
+    }
+
+    /// The busiest leased core, where it is not calm.
+    fn disturbance(&self, cancel: &AtomicBool) -> Result<Option<(f64, usize)>> {
+        let busiest = |window| -> Result<Option<(f64, usize)>> {
+            let load = Load::probe(window, cancel)?;
+            let shares = self.cores.iter().filter_map(|core| load.cores.get(core).map(|l| (l.busy + l.stolen, *core)));
+            Ok(shares.max_by(|a, b| a.0.total_cmp(&b.0)))
+        };
+        if busiest(GLANCE)?.is_none_or(|(share, _)| share == 0.0) {
+            return Ok(None);
+        }
+        Ok(busiest(PROBE_WINDOW)?.filter(|(share, _)| *share > MAX_BUSY_SHARE))
     }
 
     /// Runs a drawn pair. Call it again with the same draw when it was broken off: the coin stays.

@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
+from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.probe import probe
 from nightfleet.orchestrator.log import set_up_log
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo)
 app.command()(probe)
 
 

@@ -1,0 +1,178 @@
+"""Timed pairs: the coin, what is recorded before it is run, what voids a pair, what a hostile trial cannot change."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nightfleet.harness.pairs import COPIES, PairBench, valid_pairs
+from nightfleet.native import Draw, Lease, MachineError, PairRunner, Sandbox, UserError, Workload, give_tree
+from scipy.stats import binomtest
+
+ECHO = "while read case; do echo $case; done"
+SEED = 11
+
+
+def program(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "p.sh").write_text(text)
+    give_tree(path)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return program(tmp_path / "tree", ECHO)
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Iterator[Lease]:
+    # A lease of the test's own: the machine's may be held by someone's night.
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o700)
+    with Lease.acquire(runtime_dir=directory) as held:
+        yield held
+
+
+@pytest.fixture
+def sides(tree: Path, lease: Lease) -> Iterator[list[list[Sandbox]]]:
+    both = [[Sandbox(tree, cores=lease.cores) for _ in range(COPIES)] for _ in range(2)]
+    yield both
+    for sandbox in both[0] + both[1]:
+        sandbox.close()
+
+
+WORKLOAD = Workload(["/bin/sh", "p.sh"])
+
+
+def runner(sides: list[list[Sandbox]], lease: Lease) -> PairRunner:
+    return PairRunner(sides[0], sides[1], WORKLOAD, lease, seed=SEED)
+
+
+def drawn(index: int, *, first: bool = False, copy: int = 0, block: list[int] | None = None) -> Draw:
+    return Draw(index=index, block=block or [1], candidate_first=first, baseline_copy=copy, candidate_copy=copy)
+
+
+def draws(sides: list[list[Sandbox]], lease: Lease, count: int) -> list[Draw]:
+    """Coins without waiting for a calm machine: a warm-up pair's draw comes from the same toss."""
+    return [runner(sides, lease).warm_up([1]).draw for _ in range(count)]
+
+
+def test_coin_and_copies_are_drawn_fairly(sides: list[list[Sandbox]], lease: Lease) -> None:
+    tossed = draws(sides, lease, 120)
+    heads = sum(draw.candidate_first for draw in tossed)
+    # Under a fair coin and even copies each of these fails once in a million.
+    assert binomtest(heads, len(tossed)).pvalue > 1e-6
+    for side in ("baseline_copy", "candidate_copy"):
+        counts = np.bincount([getattr(draw, side) for draw in tossed], minlength=COPIES)
+        assert all(binomtest(int(n), len(tossed), 1 / COPIES).pvalue > 2.5e-7 for n in counts)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_both_orders_hash_the_same_records(sides: list[list[Sandbox]], lease: Lease, first: bool) -> None:
+    bench = runner(sides, lease)
+    index = 2**64 - 1  # a warm-up pair: no draw needs to have been made
+    pair = bench.run(drawn(index, first=first, block=[5, 6, 7]))
+    assert pair.identical
+    assert pair.diverged == []
+    assert pair.baseline.outcome == pair.candidate.outcome == "ok"
+    np.testing.assert_array_equal(pair.baseline_digests, pair.candidate_digests)
+    assert pair.baseline_digests.shape == (3, 2)
+
+
+def test_a_difference_is_found_in_the_timed_process_itself(tmp_path: Path, lease: Lease) -> None:
+    right = program(tmp_path / "right", ECHO)
+    wrong = program(tmp_path / "wrong", "while read case; do test $case = 6 && echo six || echo $case; done")
+    a = [Sandbox(right, cores=lease.cores) for _ in range(COPIES)]
+    b = [Sandbox(wrong, cores=lease.cores) for _ in range(COPIES)]
+    pair = PairRunner(a, b, WORKLOAD, lease, seed=SEED).warm_up([5, 6, 7])
+    assert not pair.identical
+    assert pair.diverged == [6]
+    for sandbox in a + b:
+        sandbox.close()
+
+
+def test_a_draw_is_kept_and_run_again_as_it_was(sides: list[list[Sandbox]], lease: Lease) -> None:
+    bench = runner(sides, lease)
+    first = bench.warm_up([3]).draw
+    again = Draw(
+        index=first.index,
+        block=first.block,
+        candidate_first=first.candidate_first,
+        baseline_copy=first.baseline_copy,
+        candidate_copy=first.candidate_copy,
+    )
+    assert again == first
+    assert bench.run(again).draw == first
+
+
+def test_a_draw_of_another_runner_is_refused(sides: list[list[Sandbox]], lease: Lease) -> None:
+    with pytest.raises(UserError, match="was not drawn here"):
+        runner(sides, lease).run(drawn(0))
+    with pytest.raises(UserError, match="does not have"):
+        runner(sides, lease).run(drawn(2**64 - 1, copy=COPIES))
+
+
+def test_fewer_copies_or_other_cores_are_refused(sides: list[list[Sandbox]], lease: Lease, tree: Path) -> None:
+    with pytest.raises(UserError, match="3 copies; the least is 4"):
+        PairRunner(sides[0][:3], sides[1], WORKLOAD, lease, seed=SEED)
+    with Sandbox(tree) as free, pytest.raises(UserError, match="the lease holds"):
+        PairRunner([*sides[0][:3], free], sides[1], WORKLOAD, lease, seed=SEED)
+    with pytest.raises(UserError, match="cannot be timed"):
+        PairRunner(sides[0], sides[1], Workload(["x"], filter=["y"]), lease, seed=SEED)
+
+
+def test_no_pair_without_the_lease(sides: list[list[Sandbox]], tmp_path: Path) -> None:
+    directory = tmp_path / "another"
+    directory.mkdir(mode=0o700)
+    held = Lease.acquire(runtime_dir=directory)
+    cores = [[sandbox for sandbox in side] for side in sides]
+    bench = PairRunner(cores[0], cores[1], WORKLOAD, held, seed=SEED)
+    held.release()
+    held.release()
+    with pytest.raises(UserError, match="was released"):
+        bench.warm_up([1])
+
+
+def test_a_second_lease_waits_and_is_told_for_whom(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o700)
+    told: list[tuple[str, float]] = []
+    with Lease.acquire(runtime_dir=directory, purpose="the first"):
+        with pytest.raises(MachineError):
+            Lease.acquire(runtime_dir=directory, wait_s=0.3, on_wait=lambda *news: told.append(news))
+        assert told
+        assert "the first" in told[0][0]
+    Lease.acquire(runtime_dir=directory, wait_s=30).release()
+
+
+def test_the_journal_has_every_coin_before_its_pair_runs(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    journal = tmp_path / "draws.jsonl"
+    with PairBench(tree, tree, WORKLOAD, SEED, journal) as bench:
+        seen: list[int] = []
+        real = bench._runner
+
+        class Watching:
+            """The real runner, seen from in between: what stands in the journal when a pair begins?"""
+
+            def draw(self, block: list[int], *, wait_s: float) -> Draw:
+                del wait_s  # a busy test machine must not make this wait
+                return real.warm_up(block).draw
+
+            def run(self, draw: Draw) -> object:
+                lines = [json.loads(line) for line in journal.read_text().splitlines()]
+                seen.append(len(lines))
+                assert lines[-1]["block"] == draw.block.tolist()
+                assert lines[-1]["candidate_first"] is draw.candidate_first
+                return real.run(draw)
+
+        bench._runner = Watching()  # type: ignore[assignment]
+        pairs = list(valid_pairs(bench, iter([np.array([case]) for case in range(50)]), 3))
+    assert seen[:3] == [1, 2, 3]
+    assert [pair.void for pair in pairs] == [None] * 3
+    assert all(pair.identical for pair in pairs)
