@@ -1,4 +1,4 @@
-"""Run every benchmark beside this file and write `RESULTS.md` from what they print.
+"""Run every `bench_*.py` beside this file and write `RESULTS.md` from what they print.
 
 A benchmark is a script that prints one piece of Markdown on standard output: what was compared, that both sides gave
 the same results, and ratios against something measured in the same run. It exits with anything but 0 if a result was
@@ -29,9 +29,7 @@ def prove() -> int:
     """Run the benchmarks in order of name, keep each piece as soon as it is there, and count those that failed."""
     pieces = [heading()]
     failures = 0
-    for script in sorted(HERE.glob("*.py")):
-        if script == Path(__file__):
-            continue
+    for script in sorted(HERE.glob("bench_*.py")):
         print(f"{script.name} ...", file=sys.stderr, flush=True)
         run = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
         if run.returncode:

@@ -3,27 +3,27 @@
 //! The draw and the run are two calls, so that the caller can record the coin before anything runs:
 //! an order that could be chosen, or forgotten, after the fact would be no coin.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::batch::{Shared, draw_below, hold};
 use crate::error::{Error, Result};
-use crate::load::{Clocks, Load, Snapshot};
+use crate::load::{Clocks, Snapshot};
 use crate::workload::{BlockRun, Bounds, Workload};
 
 /// Fewest fresh copies of each side. Physical layout differs from copy to copy; one copy would make its
 /// luck look like the program's.
 pub const MIN_COPIES: usize = 4;
-/// A leased core is calm when at most this share of it is busy with others while nothing of ours runs.
-pub const MAX_BUSY_SHARE: f64 = 0.10;
-/// How long a load probe looks: a first glance of 5 ticks of 10 ms, and where that saw anything at all, 20
-/// ticks, which resolve 5%.
-pub const GLANCE: Duration = Duration::from_millis(50);
-/// See [`GLANCE`].
-pub const PROBE_WINDOW: Duration = Duration::from_millis(200);
+/// A leased core is calm when a thread of ours that wants all of it loses at most this share to others.
+pub const MAX_LOST_SHARE: f64 = 0.05;
+/// How long that is tried: several turns of the scheduler (about 3 ms each).
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a leased core is kept busy right before a pair, since recording the coin takes its time.
+const ROUSE: Duration = Duration::from_millis(2);
 
 /// The index of a pair that is never counted.
 pub const WARM_UP: u64 = u64::MAX;
@@ -128,31 +128,36 @@ impl PairRunner {
 
     fn await_calm(&self, wait: Duration, cancel: &AtomicBool) -> Result<()> {
         let started = Instant::now();
-        while let Some((share, core)) = self.disturbance(cancel)? {
+        loop {
+            let (lost, core) = self.worst_loss(cancel)?;
+            if lost <= MAX_LOST_SHARE {
+                return Ok(());
+            }
             if started.elapsed() >= wait {
                 return Err(Error::Machine(format!(
-                    "machine too loaded to time: core {core} is {:.0}% busy with others, the limit is {:.0}%, \
+                    "machine too loaded to time: others take {:.0}% of core {core} from us, the limit is {:.0}%, \
                      after waiting {} s; stop what runs there, or time again later",
-                    share * 100.0,
-                    MAX_BUSY_SHARE * 100.0,
+                    lost * 100.0,
+                    MAX_LOST_SHARE * 100.0,
                     wait.as_secs()
                 )));
             }
         }
-        Ok(())
     }
 
-    /// The busiest leased core, where it is not calm.
-    fn disturbance(&self, cancel: &AtomicBool) -> Result<Option<(f64, usize)>> {
-        let busiest = |window| -> Result<Option<(f64, usize)>> {
-            let load = Load::probe(window, cancel)?;
-            let shares = self.cores.iter().filter_map(|core| load.cores.get(core).map(|l| (l.busy + l.stolen, *core)));
-            Ok(shares.max_by(|a, b| a.0.total_cmp(&b.0)))
-        };
-        if busiest(GLANCE)?.is_none_or(|(share, _)| share == 0.0) {
-            return Ok(None);
+    /// The leased core on which most is lost to others, and the share.
+    fn worst_loss(&self, cancel: &AtomicBool) -> Result<(f64, usize)> {
+        let mut worst = (0.0, self.cores[0]);
+        for core in &self.cores {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let lost = occupy(*core, LOOK)?;
+            if lost > worst.0 {
+                worst = (lost, *core);
+            }
         }
-        Ok(busiest(PROBE_WINDOW)?.filter(|(share, _)| *share > MAX_BUSY_SHARE))
+        Ok(worst)
     }
 
     /// Runs a drawn pair. Call it again with the same draw when it was broken off: the coin stays.
@@ -164,7 +169,7 @@ impl PairRunner {
         }
         let baseline = self.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
         let candidate = self.candidate.get(draw.candidate_copy).ok_or_else(missing)?;
-        self.step_aside()?;
+        self.rouse()?;
         let (before, clocks) = (Snapshot::read()?, Clocks::read()?);
         let (baseline, candidate) = if draw.candidate_first {
             let second = self.trial(candidate, draw, cancel)?;
@@ -183,14 +188,12 @@ impl PairRunner {
         self.workload.run(&mut sandbox, None, &draw.block, self.seed, self.bounds, cancel)
     }
 
-    /// Keeps this thread, which reads and hashes, off the leased cores and their siblings.
-    fn step_aside(&self) -> Result<()> {
-        let mut set = CpuSet::new();
-        for core in &self.harness {
-            set.set(*core).map_err(|errno| Error::Machine(format!("core {core}: {errno}")))?;
-        }
-        sched_setaffinity(Pid::from_raw(0), &set)
-            .map_err(|errno| Error::Machine(format!("the harness could not leave the leased cores: {errno}")))
+    /// Wakes the leased cores and then keeps this thread, which reads and hashes, off them and their siblings.
+    /// A core that idled for 50 ms ran the first trial of a pair 0.05 to 0.17 ms slower than the second: fair
+    /// under the coin, but it widens the noise.
+    fn rouse(&self) -> Result<()> {
+        self.cores.iter().try_for_each(|core| occupy(*core, ROUSE).map(drop))?;
+        move_to(&self.harness)
     }
 
     fn void(&self, before: &Snapshot, clocks: &Clocks) -> Result<Option<String>> {
@@ -200,6 +203,34 @@ impl PairRunner {
         }
         Ok((stolen > 0).then(|| format!("{} ms were stolen from the leased cores", stolen * 10)))
     }
+}
+
+/// Spins on one core, and says which share of the time others had it: wall less this thread's own CPU time,
+/// so exact to microseconds where the kernel's counters of load have ticks of 10 ms. It is the share that a
+/// trial in its place would have lost, and the core is awake afterwards.
+fn occupy(core: usize, length: Duration) -> Result<f64> {
+    move_to(&[core])?;
+    let own = || {
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+            .map(Duration::from)
+            .map_err(|errno| Error::Machine(format!("this thread's clock could not be read: {errno}")))
+    };
+    let (started, before) = (Instant::now(), own()?);
+    while started.elapsed() < length {
+        std::hint::spin_loop();
+    }
+    let (used, passed) = (own()?.saturating_sub(before), started.elapsed());
+    Ok(1.0 - (used.as_secs_f64() / passed.as_secs_f64()).min(1.0))
+}
+
+/// Pins this thread.
+fn move_to(cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core).map_err(|errno| Error::Machine(format!("core {core}: {errno}")))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+        .map_err(|errno| Error::Machine(format!("the harness could not move to cores {cores:?}: {errno}")))
 }
 
 /// Cases whose records differ. Both sides hash under the same seed, so equal digests are equal records.
@@ -214,6 +245,27 @@ fn diverged(block: &[i64], baseline: &BlockRun, candidate: &BlockRun) -> Vec<i64
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_that_others_want_is_seen_to_be_lost() {
+        let core = crate::cores::Topology::read().unwrap().allowed.into_iter().next().unwrap();
+        let stop = AtomicBool::new(false);
+        let lost = std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    move_to(&[core]).unwrap();
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let lost = scope.spawn(|| occupy(core, Duration::from_millis(400)).unwrap()).join().unwrap();
+            stop.store(true, Ordering::Relaxed);
+            lost
+        });
+        // Four threads share the core, so three quarters are lost; a busier machine only adds to that.
+        assert!(lost > 0.4, "{lost}");
+    }
 
     #[test]
     fn a_missing_record_differs_even_when_both_lack_it() {

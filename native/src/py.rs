@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::files::FilesHasher;
 use crate::lease;
 use crate::load::Load;
-use crate::pair::{self, PROBE_WINDOW};
+use crate::pair;
 use crate::probe;
 use crate::records::{Digest, Framing};
 use crate::sandbox;
@@ -44,6 +44,9 @@ const SHORT_BYTES: usize = 4 << 20;
 const SHORT_CANONICAL_BYTES: usize = 64 << 10;
 /// More threads than any machine that this was tried on has cores.
 const MAX_THREADS: usize = 256;
+
+/// How long the load of all cores is watched before some are leased: 20 ticks resolve 5%.
+const LOAD_WINDOW: Duration = Duration::from_millis(200);
 
 type Cases<'py> = Bound<'py, PyArray1<i64>>;
 type Digests<'py> = Bound<'py, PyArray2<u64>>;
@@ -703,7 +706,7 @@ impl Lease {
                 *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
             };
             let held = lease::Lease::acquire_in(&directory, purpose, wait, note, cancel)?;
-            let busy = Load::probe(PROBE_WINDOW, cancel)?.busy();
+            let busy = Load::probe(LOAD_WINDOW, cancel)?.busy();
             Ok((held, Topology::read()?.choose(cores, &busy)?))
         })?;
         Ok(Self { held: Mutex::new(Some(held)), choice })

@@ -19,6 +19,7 @@ use nightfleet_spawner::board::{Board, Report};
 use nightfleet_spawner::wire::{self, Launch, Network, Reply, Request, Setup};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
@@ -88,7 +89,8 @@ fn prepare(setup: Setup, mut descriptors: Vec<OwnedFd>) -> Outcome<(Stage, BTree
     describe(&setup, proc, notify, &mut promises);
     let meters = setup.meters.iter().copied().zip(meter_files).collect();
     let board = Board::map().at("mapping the report")?;
-    Ok((Stage { setup, filter, notify, proc, meters, board }, promises))
+    let go = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).at("making an event counter")?;
+    Ok((Stage { setup, filter, notify, proc, meters, board, go }, promises))
 }
 
 /// Finds which /proc this kernel lets a trial have, by mounting one in a throw-away child.
@@ -220,6 +222,7 @@ fn run_trial(stage: &Stage, launch: &Launch, descriptors: Vec<OwnedFd>) -> Resul
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     drop(descriptors);
     wire::send(PARENT, &Reply::Started(init.as_raw()), &[])?;
+    stage.go.write(1)?;
     let alive = watch(init, &pidfd);
     let _ = waitpid(init, None);
     if !stage.setup.isolate {

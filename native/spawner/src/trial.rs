@@ -18,6 +18,7 @@ use nightfleet_spawner::wire::{Launch, Network, Setup};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -53,6 +54,9 @@ pub struct Stage {
     pub meters: Vec<(Meter, OwnedFd)>,
     /// Where the report is written.
     pub board: Board,
+    /// Counts up when the spawner has gone back to waiting. It shares the trial's control group, so what it
+    /// still did after the program began would be charged to the program.
+    pub go: EventFd,
 }
 
 /// Which /proc a trial may have.
@@ -172,6 +176,7 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).during(Step::Fork)?;
     let words = Words::new(stage, launch).during(Step::Execute)?;
+    stage.go.read().during(Step::Fork)?;
     // SAFETY: this process is single-threaded, and both sides go on as ordinary processes.
     let program = match unsafe { crate::clone_process(0, None) }.during(Step::Fork)? {
         None => execute(stage, launch, descriptors, &words, &theirs),

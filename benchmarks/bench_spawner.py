@@ -1,0 +1,127 @@
+"""What a sandboxed trial costs beyond a plain spawn, beside bubblewrap with the same promises."""
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nightfleet.native import Sandbox, Workload, give_tree, run_trials
+from table import Figure, report
+
+ROUNDS = 600
+TRIALS = 20_000
+TRIVIAL = "int main(void) { return 0; }\n"
+
+
+def build(tree: Path) -> str:
+    """A static program that does nothing: all that is left is what starting it costs."""
+    source = tree / "trivial.c"
+    source.write_text(TRIVIAL)
+    program = tree / "trivial"
+    subprocess.run(["cc", "-O2", "-static", "-o", program, source], check=True)
+    give_tree(tree)
+    tree.chmod(0o755)
+    return str(program)
+
+
+def plain(argv: list[str]) -> int:
+    """posix_spawn and wait."""
+    _, status = os.waitpid(os.posix_spawn(argv[0], argv, {}), 0)
+    return status
+
+
+def bubblewrap(tree: Path) -> list[str]:
+    """The same promises: namespaces, ids, capabilities, minimal root, fresh /proc, /dev and scratch, clean environment.
+
+    (It has neither Landlock, nor a system-call filter, nor a control group, nor a count of tasks.)
+    """
+    words = "--unshare-all --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session --clearenv"
+    words += " --hostname nightfleet --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib"
+    words += " --symlink usr/lib64 /lib64 --ro-bind /etc/alternatives /etc/alternatives --ro-bind /etc/ssl /etc/ssl"
+    words += " --proc /proc --dev /dev --tmpfs /tmp --tmpfs /home/nightfleet --tmpfs /dev/shm --tmpfs /out"
+    return ["/usr/bin/bwrap", *words.split(), "--ro-bind", str(tree), "/tree", "--chdir", "/tree", "--", "/tree/trivial"]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+def side_by_side(tree: Path, program: str) -> tuple[list[Figure], str]:
+    """Rounds of plain, sandboxed and bubblewrapped runs, interleaved."""
+    wrap = bubblewrap(tree) if shutil.which("bwrap") else None
+    if wrap is not None and plain(wrap) != 0:
+        wrap = None
+    with Sandbox(tree) as sandbox:
+        for _ in range(20):
+            assert sandbox.run(["./trivial"]).outcome == "ok"
+        rounds = []
+        for _ in range(ROUNDS):
+            spawn = timed(lambda: plain([program]))
+            ours = timed(lambda: sandbox.run(["./trivial"]))
+            theirs = timed(lambda: plain(wrap)) if wrap else float("nan")
+            rounds.append((spawn, ours, theirs))
+        facts = sandbox.facts
+    spawn, ours, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
+    figures = [
+        Figure("plain posix_spawn of a static program", spawn, "ms"),
+        Figure("the same in the sandbox", ours, "ms"),
+    ]
+    remark = f"{ROUNDS} interleaved rounds, medians. CPU time from {facts['cpu_source']}: its cost is in the figures."
+    if wrap is None:
+        return figures, remark + " bubblewrap is not installed here, so there is no ratio."
+    figures += [
+        Figure("the same in bubblewrap", theirs, "ms"),
+        Figure("our overhead over bubblewrap's", (ours - spawn) / (theirs - spawn), "x", most=0.3),
+    ]
+    return figures, remark
+
+
+def many(tree: Path) -> list[Figure]:
+    """20,000 trials on two slots, and what this process holds meanwhile."""
+    workload = Workload(["./trivial"], record="output")
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    slots = [Sandbox(tree, cores=[core]) for core in cores]
+    blocks = [[case] for case in range(TRIALS)]
+    run_trials([slots], workload, blocks[:500], seed=1)
+    before = resident_bytes()
+    seconds = timed(lambda: check(run_trials([slots], workload, blocks, seed=1))) / 1e3
+    grown = resident_bytes() - before
+    for slot in slots:
+        slot.close()
+    return [
+        Figure(f"{TRIALS} trials on {len(slots)} slots", seconds, "s"),
+        Figure("resident memory of the parent grew by (results included)", grown / 2**20, "MiB", most=64),
+    ]
+
+
+def check(trials: object) -> None:
+    """Every trial ended well."""
+    outcomes = {outcome for side in trials.outcome for outcome in side}  # type: ignore[attr-defined]
+    assert outcomes == {"ok"}, outcomes
+
+
+def resident_bytes() -> int:
+    """What this process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> int:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch)
+        program = build(tree)
+        figures, remark = side_by_side(tree, program)
+        return report("A sandboxed trial", remark, figures + many(tree))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
