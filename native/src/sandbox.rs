@@ -429,7 +429,6 @@ fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
         network: options.network.unwrap_or(profile.network()),
         unix_sockets: !profile.read_only(),
         limits,
-        harness_cores: others(&topology, &options.cores),
         cores: options.cores.clone(),
         joins: 0,
         meters: Vec::new(),
@@ -438,12 +437,6 @@ fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
 
 fn positive(name: &str, value: u64) -> Result<u64> {
     if value == 0 { Err(Error::User(format!("{name}: 0 is too few; the least is 1"))) } else { Ok(value) }
-}
-
-/// The allowed cores besides the program's; all of them when it has every one.
-fn others(topology: &Topology, cores: &[usize]) -> Vec<usize> {
-    let rest: Vec<_> = topology.allowed.iter().copied().filter(|core| !cores.contains(core)).collect();
-    if rest.is_empty() { topology.allowed.iter().copied().collect() } else { rest }
 }
 
 fn existing(path: &Path, what: &str) -> Result<PathBuf> {

@@ -113,8 +113,6 @@ pub enum Step {
     Directory,
     /// Standard descriptors.
     Descriptors,
-    /// Core affinity.
-    Affinity,
     /// Landlock.
     Landlock,
     /// Dropping capabilities.
@@ -128,14 +126,13 @@ pub enum Step {
 impl Step {
     /// What was being done, in words; "unknown step" for a number that is none.
     pub fn describe(number: i32) -> &'static str {
-        const WORDS: [&str; 11] = [
+        const WORDS: [&str; 10] = [
             "mounting the fresh file systems",
             "mounting the trial's own /proc",
             "bringing up the loopback interface",
             "forking the program",
             "entering the working directory",
             "placing the standard descriptors",
-            "setting core affinity",
             "restricting by Landlock",
             "dropping capabilities",
             "installing the system-call filter",

@@ -74,7 +74,7 @@ fn prepare(setup: Setup, mut descriptors: Vec<OwnedFd>) -> Outcome<(Stage, BTree
     if !setup.isolate {
         confine::adopt_orphans();
     }
-    confine::pin(&setup.harness_cores).at("setting core affinity")?;
+    confine::pin(&setup.cores).at("setting core affinity")?;
     let mut promises = BTreeMap::new();
     if setup.isolate {
         promises.insert("user".to_owned(), root::enter(&setup)?);

@@ -285,7 +285,6 @@ fn become_program(
         // SAFETY: both numbers are open descriptors; the copy loses close-on-exec, as a standard one must.
         Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number as RawFd) }).during(Step::Descriptors)?;
     }
-    confine::pin(&stage.setup.cores).during(Step::Affinity)?;
     confine::unblock_signals();
     if stage.setup.isolate {
         confine::landlock(&stage.setup).during(Step::Landlock)?;

@@ -77,10 +77,9 @@ pub struct Setup {
     pub unix_sockets: bool,
     /// Limits.
     pub limits: Limits,
-    /// Cores of the program; empty means all.
+    /// Cores of the spawner, of each trial's init and of the program, which sleep while another of them works:
+    /// on one core a start needs no wake-up across cores. Empty means all.
     pub cores: Vec<usize>,
-    /// Cores of the spawner and of each trial's init; empty means all.
-    pub harness_cores: Vec<usize>,
     /// How many cgroup files to join come with this message.
     pub joins: usize,
     /// The meters whose files follow.
