@@ -56,32 +56,34 @@ def choose_clock(asked: Clock, *, cores: int, single_threaded: bool, group_cpu: 
     return "wall" if asked == "wall" or obstacle else "cpu"
 
 
-def calibrate(pairs: Sequence[Pair], rules: Rules, *, layout_sd: float = 0.0) -> Calibration:
-    """The noise of every series in every quantity that all trials have. ValueError without a whole round.
+def calibrate(pairs: Sequence[Pair], rules: Rules, *, per_block: bool = False, layout_sd: float = 0.0) -> Calibration:
+    """The noise of every series in every quantity that all trials have, from A/A pairs.
 
-    ValueError, too, when the blocks differ so much that each pair needs a reference trial and has none.
+    `per_block`: every pair brings a reference trial, see `block_spread`. ValueError without a whole round, or when a
+    reference is missing.
     """
     noise: dict[str, dict[Quantity, Noise]] = {}
     for series in rules.series:
-        rounds = rounds_of([pair for pair in pairs if pair.workload in rules.members(series)], rules.members(series))
+        rounds = rounds_of(pairs, rules.members(series))
         if not rounds:
             raise ValueError("a calibration needs at least 1 pair of every workload")
-        per_block = needs_references(pairs, rules, series)
         noise[series] = {quantity: _fit(rounds, quantity, rules, per_block) for quantity in _measured(pairs)}
-    return Calibration(noise, layout_sd, min(len(pairs) // len(rules.workloads), len(pairs)))
+    return Calibration(noise, layout_sd, len(rounds_of(pairs, rules.workloads)))
 
 
-def needs_references(pairs: Sequence[Pair], rules: Rules, series: str) -> bool:
-    """Whether one level cannot stand for all blocks of a series: their work differs by more than 10%.
+def block_spread(first: Sequence[Reading], second: Sequence[Reading], quantity: Quantity) -> float:
+    """How much the work of blocks differs, in log units, from two trials of each: a pass over all, and another pass.
 
-    Spread is 1.4826 MAD of a pair's level, on CPU where every trial has it: a busy neighbour spreads wall times of one
-    and the same block.
+    Above `BLOCK_SPREAD`, pairs need reference trials. The spread of one pass would be wrong: a memory-bound program on
+    a busy machine spreads by 20% on one and the same block (recorded). With x, y the passes' log times, (x + y) / 2
+    holds block and noise, (x - y) / 2 the noise alone, provided that the passes lie far apart in time: neighbours share
+    noise. Even so that program's noise alone comes to 10%; a reference where none was needed only costs a trial.
     """
-    clock: Quantity = "cpu" if "cpu" in _measured(pairs) else "wall"
-    members = rules.members(series)
-    rounds = rounds_of([pair for pair in pairs if pair.workload in members], members)
-    levels = np.array([observe(round_, clock, rules.over, per_block=False).level for round_ in rounds])
-    return _spread(levels - np.median(levels)) > BLOCK_SPREAD
+    x = np.log([trial.of(quantity) for trial in first])
+    y = np.log([trial.of(quantity) for trial in second])
+    both, noise = (x + y) / 2, (x - y) / 2
+    block = _spread(both - np.median(both)) ** 2 - _spread(noise - np.median(noise)) ** 2
+    return math.sqrt(max(0.0, block))
 
 
 def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_NIGHT) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from nightfleet.harness.calibration import Calibration
 from nightfleet.harness.noise import PAIRS_PER_BIN, calibrate, in_order, longer
-from nightfleet.harness.reading import Pair, Reading, rounds_of
+from nightfleet.harness.reading import BothSides, Pair, Reading, rounds_of
 from nightfleet.harness.rules import CONFIRMATION_PAIRS, Rules
 from nightfleet.harness.verdict import Decision, Sequential, Step
 
@@ -42,12 +42,23 @@ class Power:
 
 
 def power(
-    pairs: Sequence[Pair], calibration: Calibration, rules: Rules, gain: float, *, runs: int = 200, seed: int = 0
+    pairs: Sequence[Pair],
+    calibration: Calibration,
+    rules: Rules,
+    gain: float,
+    *,
+    runs: int = 200,
+    blocks: int = 0,
+    seed: int = 0,
 ) -> Power:
-    """Time a candidate of that gain `runs` times on resampled A/A pairs. ValueError without a whole round."""
+    """Time a candidate of that gain `runs` times on resampled A/A pairs. ValueError without a whole round.
+
+    `blocks`: rounds of the behaviour gate that count in the totals. Nothing is asked of guards but the wall clock's
+    where CPU is judged, and of others that `rules` name and the pairs can tell.
+    """
     rng = random.Random(seed)  # noqa: S311 - a simulation that has to be repeatable
     rounds = rounds_of(pairs, rules.workloads)
-    decisions = [timed(resampled(rounds, rng), calibration, rules, gain) for _ in range(runs)]
+    decisions = [timed(resampled(rounds, rng), calibration, rules, gain, blocks=blocks) for _ in range(runs)]
     steps = Counter(decision.step for decision in decisions)
     counted = sum(decision.pairs + (decision.stopping.pairs if decision.stopping else 0) for decision in decisions)
     return Power(gain, runs, {step: count / runs for step, count in steps.items()}, counted / runs)
@@ -76,9 +87,12 @@ def longer_block(pairs: Sequence[Pair], rules: Rules, *, runs: int = 200, seed: 
     return None
 
 
-def timed(draw: Callable[[], Round], calibration: Calibration, rules: Rules, gain: float) -> Decision:
+def timed(
+    draw: Callable[[], Round], calibration: Calibration, rules: Rules, gain: float, *, blocks: int = 0
+) -> Decision:
     """One timing, with its confirmation, of a candidate that takes 1 - gain of the time that `draw` gives it."""
-    timing = Sequential(rules, calibration)
+    pairs = [planted(pair, gain) for _ in range(blocks) for pair in draw()]
+    timing = Sequential(rules, calibration, [BothSides(p.baseline, p.candidate, p.workload) for p in pairs])
     while timing.decision.step is Step.CONTINUE:
         for pair in draw():
             timing.add(planted(pair, gain))

@@ -15,7 +15,11 @@ GUARD_BAR_LOG = math.log(GUARD_BAR)
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Untrimmed ln(sum t_b / sum t_c) over the timed pairs, and over them and the behaviour gate's blocks together."""
+    """Untrimmed ln(sum t_b / sum t_c) over the timed pairs, and over them and the behaviour gate's blocks together.
+
+    Together and not over the blocks alone: a few noisy blocks are one fixed number that no further pair could mend.
+    Measured on recorded streams with 100 blocks, the second sum costs an honest +8% nothing, the first 0-8% of power.
+    """
 
     pairs: float
     with_blocks: float
