@@ -461,13 +461,38 @@ def test_a_guard_looks_at_totals_too() -> None:
     assert Step.PROMOTE not in ends
 
 
-def test_a_guard_held_is_a_guard_with_evidence() -> None:
-    def shield(log_e: float, total: float = 0.0) -> Shield:
-        return Shield("", "memory", 0.1, log_e, Estimate(0.0, 0.001, 20), Totals(to_log(total), to_log(total)))
+def shield(log_e: float, *, grown: float = 0.0, total: float | None = None) -> Shield:
+    both = to_log(-grown if total is None else -total)
+    return Shield("", "memory", 0.1, log_e, Estimate(to_log(-grown), 0.001, 20), Totals(both, both))
 
-    assert shield(math.log(20)).held
-    assert not shield(math.log(19.9)).held
-    assert not shield(math.log(20), total=-0.11).held
+
+def test_a_guard_held_is_a_guard_with_evidence() -> None:
+    assert shield(math.log(20.001)).held
+    assert not shield(math.log(19.999)).held
+    assert not shield(math.log(21), total=0.11).held
+    assert shield(0.0, grown=0.2).broken
+    assert not shield(0.0, grown=0.09).broken
+
+
+@pytest.mark.parametrize(
+    ("gain", "guard", "expected"),
+    [
+        (0.08, shield(5.0), Step.CONFIRM),
+        (0.08, shield(2.0), Step.CONTINUE),
+        (0.08, shield(-9.0, grown=0.2), Step.REJECT),
+        (0.03, shield(2.0), Step.INCREMENTAL),  # becomes no baseline; its evidence says what is missing
+        (0.03, shield(-9.0, grown=0.2), Step.REJECT),
+    ],
+)
+def test_what_a_guard_does_to_a_timing(gain: float, guard: Shield, expected: Step) -> None:
+    assert regions.region(regions.Evidence(Rules("wall"), 0.0, [standing(gain, 20)], [guard]))[0] is expected
+
+
+def test_a_guard_that_is_not_shown_is_not_confirmed() -> None:
+    even = [(Estimate(to_log(0.08), 0.001, 10), Estimate(to_log(0.08), 0.001, 10))]
+    for guard, expected in ((shield(5.0), Step.PROMOTE), (shield(2.0), Step.UNDECIDED)):
+        evidence = regions.Evidence(Rules("wall"), 0.0, [standing(0.08, 20)], [guard])
+        assert regions.confirmed(evidence, even)[0] is expected
 
 
 def test_cpu_time_saved_must_shorten_the_wait() -> None:
