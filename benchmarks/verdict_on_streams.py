@@ -270,7 +270,7 @@ def main() -> None:
     """Every table, most important first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nulls", type=int, default=2800)
-    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=40)
     asked = parser.parse_args()
     rng = random.Random(1)  # noqa: S311 - a simulation that has to be repeatable
     print("## The verdict on recorded noise\n")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightfleet.harness.calibration import SCALE_FLOOR, Calibration, Noise
+from nightfleet.harness.estimate import Estimate
 from nightfleet.harness.noise import (
     BLOCK_SPREAD,
     Clock,
@@ -20,6 +21,7 @@ from nightfleet.harness.noise import (
     choose_clock,
     fit_scale,
     in_order,
+    layout_sd,
     longer,
     stable,
 )
@@ -146,6 +148,15 @@ def test_with_references_the_level_is_relative_to_them() -> None:
     assert max(map(abs, noise.edges)) < 0.02
     with pytest.raises(ValueError, match="one extra baseline trial"):
         calibrate(aa(50, 0.005), WALL, per_block=True)
+
+
+def test_layout_bias_is_what_relinks_scatter_beyond_noise() -> None:
+    rng = np.random.default_rng(0)
+    relinks = [Estimate(float(gain), 0.0001, 60) for gain in rng.normal(0, 0.0016, 200)]
+    assert layout_sd(relinks) == pytest.approx(0.0016, rel=0.15)
+    assert layout_sd([Estimate(float(gain), 0.002, 60) for gain in rng.normal(0, 0.0015, 200)]) == 0
+    with pytest.raises(ValueError, match="at least 3 relinks"):
+        layout_sd(relinks[:2])
 
 
 # When to stop

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from nightfleet.harness.calibration import SCALE_FLOOR, Calibration, Noise
+from nightfleet.harness.estimate import Estimate
 from nightfleet.harness.reading import Pair, Reading, observe, rounds_of
 from nightfleet.harness.rules import QUANTITIES, Quantity, Rules
 
@@ -27,6 +28,7 @@ MAD_TO_SD = 1.4826
 # Pairs before which no calibration is stable, and what a night asks for (design: 200).
 FEWEST_PAIRS = 2 * PAIRS_PER_BIN
 PAIRS_FOR_A_NIGHT = 200
+FEWEST_RELINKS = 3
 # Stable: the scale at the typical pair moves by less than 10%, and the reference by less than 2%, from the first three
 # quarters of the pairs to all of them. Measured on the recorded streams: see tests/test_noise.py.
 STABLE_SCALE = 0.10
@@ -84,6 +86,17 @@ def block_spread(first: Sequence[Reading], second: Sequence[Reading], quantity: 
     both, noise = (x + y) / 2, (x - y) / 2
     block = _spread(both - np.median(both)) ** 2 - _spread(noise - np.median(noise)) ** 2
     return math.sqrt(max(0.0, block))
+
+
+def layout_sd(relinks: Sequence[Estimate]) -> float:
+    """How much relinking identical code moves its time (sd, log units), from gains of relinks over the baseline.
+
+    Their scatter less what the estimates scatter by themselves. ValueError for fewer than 3: no sd to speak of.
+    """
+    if len(relinks) < FEWEST_RELINKS:
+        raise ValueError(f"layout bias needs at least {FEWEST_RELINKS} relinks; got {len(relinks)}")
+    scatter = float(np.var([relink.log_gain for relink in relinks], ddof=1))
+    return math.sqrt(max(0.0, scatter - float(np.mean([relink.se**2 for relink in relinks]))))
 
 
 def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_NIGHT) -> bool:

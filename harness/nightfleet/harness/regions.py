@@ -32,7 +32,7 @@ Outcome: TypeAlias = tuple[Step, str]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Ground:
     """All that a region goes by: how every series and every guard stands. Bounds are in log units."""
 
     rules: Rules
@@ -117,78 +117,78 @@ class Evidence:
         return f"gain{name} {to_gain(estimate.log_gain):.1%} ± {estimate.width:.1%} after {estimate.pairs} pairs"
 
 
-def region(evidence: Evidence) -> Outcome:
+def region(ground: Ground) -> Outcome:
     """The region that the evidence lies in, and why."""
-    going_on = (Step.CONTINUE, f"{evidence.figure}: undecided so far")
-    capped = evidence.pairs >= evidence.rules.cap
-    if evidence.rules.purpose == "simplify":
-        found = _simplify(evidence) or _broken(evidence) or _too_costly(evidence)
-        return found or (_undecided(evidence) if capped else going_on)
-    found = _promote(evidence) or _incremental(evidence) or _broken(evidence) or _futile(evidence)
-    return found or (_at_the_cap(evidence) if capped else going_on)
+    going_on = (Step.CONTINUE, f"{ground.figure}: undecided so far")
+    capped = ground.pairs >= ground.rules.cap
+    if ground.rules.purpose == "simplify":
+        found = _simplify(ground) or _broken(ground) or _too_costly(ground)
+        return found or (_undecided(ground) if capped else going_on)
+    found = _promote(ground) or _incremental(ground) or _broken(ground) or _futile(ground)
+    return found or (_at_the_cap(ground) if capped else going_on)
 
 
-def _promote(evidence: Evidence) -> Outcome | None:
+def _promote(ground: Ground) -> Outcome | None:
     """Never before 5 pairs, and never at the cap: there the timing ends, a win that comes just then may be luck."""
-    if evidence.pairs < FEWEST_PAIRS or evidence.pairs == evidence.rules.cap:
+    if ground.pairs < FEWEST_PAIRS or ground.pairs == ground.rules.cap:
         return None
-    for s in evidence.standings:
-        if s.log_e_promote < evidence.bar or s.estimate.log_gain < evidence.promote:
+    for s in ground.standings:
+        if s.log_e_promote < ground.bar or s.estimate.log_gain < ground.promote:
             return None
-    if not (evidence.promote_totals and evidence.shielded):
+    if not (ground.promote_totals and ground.shielded):
         return None
-    return Step.CONFIRM, f"{evidence.figure}, at least {evidence.rules.promote:.1%}: to be confirmed"
+    return Step.CONFIRM, f"{ground.figure}, at least {ground.rules.promote:.1%}: to be confirmed"
 
 
-def _incremental(evidence: Evidence) -> Outcome | None:
-    if not (evidence.gaining and evidence.incremental_totals and evidence.below(evidence.promote)):
+def _incremental(ground: Ground) -> Outcome | None:
+    if not (ground.gaining and ground.incremental_totals and ground.below(ground.promote)):
         return None
-    return Step.INCREMENTAL, f"incremental: {evidence.figure}, cannot reach {evidence.rules.promote:.1%}"
+    return Step.INCREMENTAL, f"incremental: {ground.figure}, cannot reach {ground.rules.promote:.1%}"
 
 
-def _broken(evidence: Evidence) -> Outcome | None:
-    if not evidence.broken:
+def _broken(ground: Ground) -> Outcome | None:
+    if not ground.broken:
         return None
-    shield = evidence.broken[0]
+    shield = ground.broken[0]
     figure = f"{shield.quantity} {-to_gain(shield.estimate.log_gain):+.1%} ± {shield.estimate.width:.1%}"
-    return Step.REJECT, f"rejected: {figure} after {evidence.pairs} pairs, allowed {shield.limit:+.1%}"
+    return Step.REJECT, f"rejected: {figure} after {ground.pairs} pairs, allowed {shield.limit:+.1%}"
 
 
-def _futile(evidence: Evidence) -> Outcome | None:
-    if evidence.pairs < FEWEST_PAIRS or not evidence.below(evidence.incremental):
+def _futile(ground: Ground) -> Outcome | None:
+    if ground.pairs < FEWEST_PAIRS or not ground.below(ground.incremental):
         return None
-    return Step.REJECT, f"rejected: {evidence.figure}, cannot reach {evidence.rules.incremental:.1%}"
+    return Step.REJECT, f"rejected: {ground.figure}, cannot reach {ground.rules.incremental:.1%}"
 
 
-def _at_the_cap(evidence: Evidence) -> Outcome:
+def _at_the_cap(ground: Ground) -> Outcome:
     """Totals that fail reject only what would be an incremental without them; what shows no gain is undecided."""
-    if not evidence.gaining:
-        return _undecided(evidence)
-    if evidence.incremental_totals:
-        return Step.INCREMENTAL, f"incremental: {evidence.figure}, the most pairs there are{_unshown(evidence)}"
-    total = f"{evidence.lowest_total:+.1%} in total"
-    return Step.REJECT, f"rejected: {evidence.figure}, but {total}: some trials are much slower"
+    if not ground.gaining:
+        return _undecided(ground)
+    if ground.incremental_totals:
+        return Step.INCREMENTAL, f"incremental: {ground.figure}, the most pairs there are{_unshown(ground)}"
+    total = f"{ground.lowest_total:+.1%} in total"
+    return Step.REJECT, f"rejected: {ground.figure}, but {total}: some trials are much slower"
 
 
-def _simplify(evidence: Evidence) -> Outcome | None:
-    shown = all(s.log_e_lesser >= evidence.bar for s in evidence.standings)
-    if not (shown and evidence.totals_exceed(evidence.margin) and evidence.shielded):
+def _simplify(ground: Ground) -> Outcome | None:
+    shown = all(s.log_e_lesser >= ground.bar for s in ground.standings)
+    if not (shown and ground.totals_exceed(ground.margin) and ground.shielded):
         return None
-    return Step.SIMPLIFY, f"simplify: {evidence.figure}, shown to lose at most {-to_gain(evidence.margin):.2%}"
+    return Step.SIMPLIFY, f"simplify: {ground.figure}, shown to lose at most {-to_gain(ground.margin):.2%}"
 
 
-def _too_costly(evidence: Evidence) -> Outcome | None:
-    if evidence.pairs < FEWEST_PAIRS or not evidence.below(evidence.margin):
+def _too_costly(ground: Ground) -> Outcome | None:
+    if ground.pairs < FEWEST_PAIRS or not ground.below(ground.margin):
         return None
-    return Step.REJECT, f"rejected: {evidence.figure}, loses more than {-to_gain(evidence.margin):.2%}"
+    return Step.REJECT, f"rejected: {ground.figure}, loses more than {-to_gain(ground.margin):.2%}"
 
 
-def _undecided(evidence: Evidence) -> Outcome:
-    return Step.UNDECIDED, f"undecided: {evidence.figure}{_unshown(evidence)}"
+def _undecided(ground: Ground) -> Outcome:
+    return Step.UNDECIDED, f"undecided: {ground.figure}{_unshown(ground)}"
 
 
-def confirmed(evidence: Evidence, orders: Sequence[tuple[Estimate, Estimate]] | None) -> Outcome:
-    """What the fresh pairs say; `evidence.shields` are those of all pairs together.
+def confirmed(ground: Ground, orders: Sequence[tuple[Estimate, Estimate]] | None) -> Outcome:
+    """What the fresh pairs say; `ground.shields` are those of all pairs together.
 
     `orders`: each series' estimates over candidate-first and over candidate-second pairs; None if the coin never fell
     on one side.
@@ -196,50 +196,50 @@ def confirmed(evidence: Evidence, orders: Sequence[tuple[Estimate, Estimate]] | 
     if orders is None:
         return Step.UNDECIDED, "undecided: the coin gave the confirmation no pair in one of the orders"
     return (
-        _order_effect(evidence, orders)
-        or _not_confirmed(evidence)
-        or _lesser(evidence)
-        or (Step.PROMOTE, f"promoted: {evidence.figure} in the confirmation")
+        _order_effect(ground, orders)
+        or _not_confirmed(ground)
+        or _lesser(ground)
+        or (Step.PROMOTE, f"promoted: {ground.figure} in the confirmation")
     )
 
 
-def _order_effect(evidence: Evidence, orders: Sequence[tuple[Estimate, Estimate]]) -> Outcome | None:
+def _order_effect(ground: Ground, orders: Sequence[tuple[Estimate, Estimate]]) -> Outcome | None:
     """Alarm early: SE is that of all fresh pairs, half that of the difference between two halves.
 
     What keeps an honest candidate clear of it is the second clause, that the smaller gain is below incremental.
     """
-    for standing, (first, second) in zip(evidence.standings, orders, strict=True):
+    for standing, (first, second) in zip(ground.standings, orders, strict=True):
         width = ORDER_WIDTH * small_sample(standing.estimate.pairs) * standing.estimate.se
         apart = abs(first.log_gain - second.log_gain) > width
-        if apart and min(first.log_gain, second.log_gain) < evidence.incremental:
+        if apart and min(first.log_gain, second.log_gain) < ground.incremental:
             gains = f"{to_gain(first.log_gain):+.1%} when first, {to_gain(second.log_gain):+.1%} when second"
             return Step.SUSPICIOUS, f"suspicious: gain {gains}: it depends on what ran before"
     return None
 
 
-def _not_confirmed(evidence: Evidence) -> Outcome | None:
-    figure = f"undecided: {evidence.figure} in the confirmation"
-    if evidence.least.estimate.log_gain < evidence.incremental:
-        return Step.UNDECIDED, f"{figure}, below {evidence.rules.incremental:.1%}"
-    if not evidence.promote_totals:
-        return Step.UNDECIDED, f"{figure}, but {evidence.lowest_total:+.1%} in total"
-    if not evidence.shielded:
-        return Step.UNDECIDED, f"{figure}{_unshown(evidence)}"
+def _not_confirmed(ground: Ground) -> Outcome | None:
+    figure = f"undecided: {ground.figure} in the confirmation"
+    if ground.least.estimate.log_gain < ground.incremental:
+        return Step.UNDECIDED, f"{figure}, below {ground.rules.incremental:.1%}"
+    if not ground.promote_totals:
+        return Step.UNDECIDED, f"{figure}, but {ground.lowest_total:+.1%} in total"
+    if not ground.shielded:
+        return Step.UNDECIDED, f"{figure}{_unshown(ground)}"
     return None
 
 
-def _lesser(evidence: Evidence) -> Outcome | None:
-    if all(s.estimate.upper >= evidence.promote for s in evidence.standings):
+def _lesser(ground: Ground) -> Outcome | None:
+    if all(s.estimate.upper >= ground.promote for s in ground.standings):
         return None
-    figure = f"incremental: {evidence.figure} in the confirmation"
-    return Step.INCREMENTAL, f"{figure}, cannot reach {evidence.rules.promote:.1%}"
+    figure = f"incremental: {ground.figure} in the confirmation"
+    return Step.INCREMENTAL, f"{figure}, cannot reach {ground.rules.promote:.1%}"
 
 
-def _unshown(evidence: Evidence) -> str:
+def _unshown(ground: Ground) -> str:
     """Which guards are missing, as the end of a sentence."""
     return "".join(
-        f"; {shield.quantity} at most {shield.limit:+.1%} is not shown "
+        f"; {shield.claim} is not shown "
         f"(e-value {math.exp(min(shield.log_e, 50.0)):.2g}, total {-to_gain(shield.totals.lowest):+.1%})"
-        for shield in evidence.shields
+        for shield in ground.shields
         if not shield.held
     )

@@ -57,6 +57,11 @@ class Shield:
     totals: Totals
 
     @property
+    def claim(self) -> str:
+        """What has to be shown, in words."""
+        return f"{self.quantity} at most {self.limit:+.1%}" if self.limit else f"a gain in {self.quantity} time"
+
+    @property
     def held(self) -> bool:
         """Shown to hold, which is more than not shown broken: by evidence, and in the untrimmed totals."""
         return self.log_e >= GUARD_BAR_LOG and self.totals.exceed(to_log(-self.limit))

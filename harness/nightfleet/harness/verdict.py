@@ -4,8 +4,8 @@ Pure: no clock, no files, no randomness; the same pairs give the same decision, 
 The fixed constants stand first in `rules`; `evalue`, `estimate`, `track` and `regions` hold one thought each.
 
 A timing goes pair by pair through `Sequential` until a step is not open any more. CONFIRM asks for twenty fresh pairs
-with the machine quiet, and `Sequential.confirm` says what came of them. `decide` does the same from lists, and
-`Evidence` is what the ledger keeps so that anyone can `recompute` the verdict.
+with the machine quiet, and `Sequential.confirm` says what came of them. `decide` does the same from lists; what the
+ledger keeps, so that anyone can recompute the verdict, is an `evidence.Evidence`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,6 @@ __all__ = [
     "Calibration",
     "Decision",
     "ErrorBudget",
-    "Evidence",
     "Guard",
     "Noise",
     "Pair",
@@ -33,7 +32,6 @@ __all__ = [
     "Shield",
     "Step",
     "decide",
-    "recompute",
 ]
 
 
@@ -88,8 +86,8 @@ class Sequential:
         for round_ in self._rounds.add(pair):
             self.rounds.append(round_)
             _extend([*self._judged, *self._guarding], round_, self.rules)
-            evidence = _evidence(self.rules, self.calibration, self._judged, self._guarding)
-            self.decision = _decision(regions.region(evidence), evidence)
+            ground = _ground(self.rules, self.calibration, self._judged, self._guarding)
+            self.decision = _decision(regions.region(ground), ground)
         return self.decision
 
     def confirm(self, pairs: Sequence[Pair]) -> Decision:
@@ -112,35 +110,6 @@ def decide(
     for pair in pairs:
         timing.add(pair)
     return timing.confirm(confirmation) if confirmation else timing.decision
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that a verdict on speed was made of, and the verdict."""
-
-    rules: Rules
-    calibration: Calibration
-    blocks: tuple[BothSides, ...]
-    pairs: tuple[Pair, ...]
-    confirmation: tuple[Pair, ...]
-    decision: Decision
-
-
-def recompute(evidence: Evidence) -> Decision:
-    """The decision once more from the raw pairs. ValueError unless it is identical to the recorded one."""
-    again = decide(
-        evidence.rules,
-        evidence.calibration,
-        evidence.pairs,
-        blocks=evidence.blocks,
-        confirmation=evidence.confirmation,
-    )
-    if again != evidence.decision:
-        raise ValueError(
-            f"the recorded verdict does not follow from its pairs: recorded {evidence.decision.reason!r}, "
-            f"recomputed {again.reason!r}"
-        )
-    return again
 
 
 class _Rounds:
@@ -211,9 +180,9 @@ def _standing(track: Track, rules: Rules, layout_sd: float) -> Standing:
     return Standing(track.series, track.estimate(), promote, lesser, track.totals)
 
 
-def _evidence(
+def _ground(
     rules: Rules, calibration: Calibration, judged: Sequence[Track], guarding: Sequence[Track]
-) -> regions.Evidence:
+) -> regions.Ground:
     standings = [_standing(track, rules, calibration.layout_sd) for track in judged]
     shields = tuple(
         Shield(
@@ -223,25 +192,25 @@ def _evidence(
         for track in guarding
         if track.quantity == guard.quantity
     )
-    return regions.Evidence(rules, calibration.layout_sd, standings, shields)
+    return regions.Ground(rules, calibration.layout_sd, standings, shields)
 
 
-def _decision(outcome: Outcome, evidence: regions.Evidence) -> Decision:
+def _decision(outcome: Outcome, ground: regions.Ground) -> Decision:
     step, reason = outcome
-    estimate = evidence.least.estimate
+    estimate = ground.least.estimate
     return Decision(
         step,
         reason,
         estimate.pairs,
-        series=evidence.least.series,
+        series=ground.least.series,
         gain=to_gain(estimate.log_gain),
         low=to_gain(estimate.log_gain - estimate.width),
         high=to_gain(estimate.upper),
-        total_gain=evidence.lowest_total,
-        log_e=min(s.log_e_promote for s in evidence.standings),
-        log_e_lesser=min(s.log_e_lesser for s in evidence.standings),
-        extraordinary=estimate.log_gain >= to_log(evidence.rules.extraordinary),
-        guards=tuple(evidence.shields),
+        total_gain=ground.lowest_total,
+        log_e=min(s.log_e_promote for s in ground.standings),
+        log_e_lesser=min(s.log_e_lesser for s in ground.standings),
+        extraordinary=estimate.log_gain >= to_log(ground.rules.extraordinary),
+        guards=tuple(ground.shields),
     )
 
 
@@ -259,10 +228,10 @@ def _confirm(timing: Sequential, pairs: Sequence[Pair]) -> Decision:
         _extend(judged, round_, rules)
     for round_ in [*timing.rounds, *fresh]:
         _extend(guarding, round_, rules)
-    evidence = _evidence(rules, calibration, judged, guarding)
+    ground = _ground(rules, calibration, judged, guarding)
     first = [i for i, round_ in enumerate(fresh) if round_[0].candidate_first]
     second = [i for i, round_ in enumerate(fresh) if not round_[0].candidate_first]
     orders = [(track.estimate(first), track.estimate(second)) for track in judged] if first and second else None
-    decision = _decision(regions.confirmed(evidence, orders), evidence)
+    decision = _decision(regions.confirmed(ground, orders), ground)
     extraordinary = decision.extraordinary or timing.decision.extraordinary
     return replace(decision, extraordinary=extraordinary, stopping=timing.decision)
