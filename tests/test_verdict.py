@@ -385,6 +385,17 @@ def test_slow_trials_of_the_behaviour_gate_count_too() -> None:
     assert decide(rules, calibration(), pairs, blocks=slow).step is Step.REJECT
 
 
+def test_fast_blocks_do_not_hide_slow_pairs() -> None:
+    assert Totals(pairs=0.03, with_blocks=0.03).exceed(0.02)
+    assert not Totals(pairs=0.01, with_blocks=0.3).exceed(0.02)
+    assert not Totals(pairs=0.3, with_blocks=0.01).exceed(0.02)
+    timing = Sequential(Rules("wall"), calibration(), [BothSides(Reading(WORK_NS * 100), Reading(WORK_NS))])
+    for pair in itertools.islice(Machine().pairs(-0.5), 5):
+        timing.add(pair)
+    assert timing.decision.total_gain is not None
+    assert timing.decision.total_gain < -0.4
+
+
 def stop(rules: Rules, pairs: Sequence[Pair], blocks: Sequence[BothSides]) -> int:
     timing = Sequential(rules, calibration(), blocks)
     for pair in pairs:

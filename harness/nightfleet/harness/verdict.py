@@ -80,12 +80,12 @@ class Sequential:
         self._judged, self._guarding = _tracks(rules, calibration, self.blocks)
 
     def add(self, pair: Pair) -> Decision:
-        """The decision with one more pair. ValueError once the timing has ended."""
+        """The decision with one more pair. ValueError once the timing has ended, and for readings that are missing."""
         if not self.decision.open:
             raise ValueError(f"the timing ended after {self.decision.pairs} pairs ({self.decision.step}); no more fit")
         for round_ in self._rounds.add(pair):
-            self.rounds.append(round_)
             _extend([*self._judged, *self._guarding], round_, self.rules)
+            self.rounds.append(round_)
             ground = _ground(self.rules, self.calibration, self._judged, self._guarding)
             self.decision = _decision(regions.region(ground), ground)
         return self.decision
