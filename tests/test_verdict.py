@@ -577,6 +577,17 @@ def test_the_planned_experiments_share_half_the_budget() -> None:
     assert budget.of(200) == pytest.approx(0.1 / 4 / 200)
 
 
+@pytest.mark.parametrize(("alpha", "planned"), [(0.2, 200), (0.0, 200), (math.nan, 200), (0.1, 0)])
+def test_impossible_budgets_are_refused(alpha: float, planned: int) -> None:
+    with pytest.raises(ValueError, match=r"false promotions per night|plans at least 1"):
+        ErrorBudget(alpha, planned)
+
+
+def test_an_index_counts_from_zero() -> None:
+    with pytest.raises(ValueError, match="counts from 0"):
+        ErrorBudget(0.1, 200).of(-1)
+
+
 # Several workloads
 
 
@@ -661,6 +672,7 @@ def test_what_was_not_measured_cannot_be_judged() -> None:
         ({"incremental": 0.001}, "incremental must lie between"),
         ({"extraordinary": 0.01}, "extraordinary must lie between"),
         ({"workloads": ()}, "one or more distinct names"),
+        ({"guards": (Guard("memory", 0.0),)}, "guard memory must lie between 0.005"),
         ({"guards": (Guard("cpu", 0.1), Guard("cpu", 0.2))}, "one guard for each quantity"),
     ],
 )

@@ -101,6 +101,9 @@ class Rules:
         _within("loss_spent", self.loss_spent, 0.0, 1.0)
         if not self.workloads or len(set(self.workloads)) < len(self.workloads):
             raise ValueError(f"workloads must be one or more distinct names; got {self.workloads}")
+        for guard in self.guards:
+            # Two equal programs never show "at most +0%": that guard would forbid every promotion.
+            _within(f"guard {guard.quantity}", guard.limit, SMALLEST_GAIN, math.inf)
         if len({guard.quantity for guard in self.guards}) < len(self.guards):
             raise ValueError(f"one guard for each quantity at most; got {self.guards}")
 
@@ -159,6 +162,8 @@ class ErrorBudget:
 
     def __post_init__(self) -> None:
         _within("false promotions per night", self.alpha, 0.0, LARGEST_ALPHA)
+        if self.alpha == 0:
+            raise ValueError("false promotions per night must be above 0: at 0 nothing is ever promoted")
         if self.planned < 1:
             raise ValueError(f"a night plans at least 1 experiment; got {self.planned}")
 
