@@ -477,6 +477,13 @@ def test_a_guard_has_to_be_shown_to_hold() -> None:
     assert all(final.step is Step.PROMOTE for final in without)
 
 
+def test_a_guard_is_shown_by_all_pairs_together() -> None:
+    final = finish(Rules("wall", guards=(Guard("memory", 0.10),)), Machine().pairs(0.08))
+    assert final.stopping is not None
+    assert final.pairs == CONFIRMATION_PAIRS
+    assert [shield.estimate.pairs for shield in final.guards] == [final.stopping.pairs + CONFIRMATION_PAIRS]
+
+
 def test_a_broken_guard_rejects() -> None:
     final = finish(Rules("wall", guards=(Guard("memory", 0.10),)), Machine().pairs(0.08, memory=lambda _: 1.5))
     assert final.step is Step.REJECT
