@@ -170,14 +170,20 @@ def test_calibration_stops_when_it_would_hardly_change() -> None:
     assert max(stops) <= 400
 
 
+def exact(count: int, gain: float, level: float = 0.0) -> list[Pair]:
+    """Pairs whose noise is the same in each of them."""
+    trial = round(WORK_NS * math.exp(level))
+    return paired([Reading(trial), Reading(round(trial * math.exp(gain)))] * count)
+
+
 def test_a_machine_that_gets_noisier_is_not_stable() -> None:
-    calm, wild = trials(300, normal(0.002)), trials(200, normal(0.05), seed=1)
-    assert not stable(paired([*calm, *wild]), WALL, at_least=100)
+    assert stable(exact(200, 0.002), WALL)
+    assert not stable([*exact(150, 0.002), *exact(50, 0.05)], WALL)
 
 
-def test_a_machine_that_gets_slower_is_not_stable() -> None:
-    late = [Reading(reading.wall_ns * 2 // 3) for reading in trials(100, normal(0.002), seed=1)]
-    assert not stable(paired([*trials(300, normal(0.002)), *late]), WALL, at_least=100)
+def test_a_machine_that_gets_slower_or_faster_is_not_stable() -> None:
+    assert not stable([*exact(150, 0.002), *exact(50, 0.002, level=-0.05)], WALL)
+    assert not stable([*exact(10, 0.002), *exact(190, 0.002, level=0.05)], WALL)
 
 
 # The clock
