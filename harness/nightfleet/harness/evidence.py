@@ -1,0 +1,78 @@
+"""What the ledger keeps of a verdict on speed: all that it was made of, so that reading it is recomputing it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nightfleet.harness.calibration import Calibration
+from nightfleet.harness.reading import BothSides, Pair, Reading
+from nightfleet.harness.rules import Guard, Rules
+from nightfleet.harness.verdict import Decision, decide
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rules, the frozen calibration, every trial in the order it ran, and the decision that they led to."""
+
+    rules: Rules
+    calibration: Calibration
+    blocks: tuple[BothSides, ...]
+    pairs: tuple[Pair, ...]
+    confirmation: tuple[Pair, ...]
+    decision: Decision
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: floats come back from it as they were."""
+        return {
+            "rules": plain(self.rules),
+            "calibration": self.calibration.to_dict(),
+            "blocks": [plain(block) for block in self.blocks],
+            "pairs": [plain(pair) for pair in self.pairs],
+            "confirmation": [plain(pair) for pair in self.confirmation],
+            "decision": plain(self.decision),
+        }
+
+
+def recompute(recorded: Mapping[str, Any]) -> Evidence:
+    """Evidence from its plain values, decided once more. ValueError unless the decision is identical to the recorded.
+
+    Identical on the same C library: another one may round a logarithm differently in the last place.
+    """
+    rules = _rules(recorded["rules"])
+    calibration = Calibration.from_dict(recorded["calibration"])
+    blocks = tuple(_block(block) for block in recorded["blocks"])
+    pairs, confirmation = (tuple(_pair(pair) for pair in recorded[which]) for which in ("pairs", "confirmation"))
+    decision = decide(rules, calibration, pairs, blocks=blocks, confirmation=confirmation)
+    if plain(decision) != recorded["decision"]:
+        raise ValueError(
+            "the recorded verdict does not follow from its pairs: "
+            f"recorded {recorded['decision'].get('reason')!r}, recomputed {decision.reason!r}"
+        )
+    return Evidence(rules, calibration, blocks, pairs, confirmation, decision)
+
+
+def plain(record: Decision | Rules | Pair | BothSides) -> dict[str, Any]:
+    """A record as JSON would give it back."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(record)))
+    return values
+
+
+def _rules(values: Mapping[str, Any]) -> Rules:
+    guards = tuple(Guard(**guard) for guard in values["guards"])
+    return Rules(**{**values, "workloads": tuple(values["workloads"]), "guards": guards})
+
+
+def _block(values: Mapping[str, Any]) -> BothSides:
+    return BothSides(Reading(**values["baseline"]), Reading(**values["candidate"]), values["workload"])
+
+
+def _pair(values: Mapping[str, Any]) -> Pair:
+    reference = values["reference"]
+    return Pair(
+        values["candidate_first"],
+        Reading(**values["baseline"]),
+        Reading(**values["candidate"]),
+        values["workload"],
+        Reading(**reference) if reference else None,
+    )
