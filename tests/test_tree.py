@@ -614,6 +614,12 @@ def test_every_accepted_pattern_is_a_pattern(text: str) -> None:
     assert all(Scope(patterns).frozen_because(path) for path in ("program.md", ".git/config", "a/.gitmodules"))
 
 
+def test_frozen_wins_over_editable() -> None:
+    scope = Scope(("**",), frozenset({"inputs.txt"}))
+    assert scope.frozen_because("inputs.txt") == "the arena depends on it"
+    assert scope.frozen_because("input.txt") is None
+
+
 def test_git_by_any_other_name() -> None:
     names = [".git", ".GIT", ".Git", ".git.", ".git ", ".g\u200cit", "git~1", "GIT~2", ".git:x", "\uff0egit"]
     assert [name for name in names if not is_repository(name) or not is_git_name(name)] == []
