@@ -7,10 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from nightfleet.harness.pairs import PairBench, valid_pairs
-from nightfleet.native import Sandbox, Workload, give_tree
 from scipy.stats import binomtest, mannwhitneyu
 from table import Figure, report
+
+from nightfleet.harness.pairs import PairBench, valid_pairs
+from nightfleet.native import Sandbox, Workload, give_tree
 
 PAIRS = 200
 KNOWN_CPU_NS = 100_000_000

@@ -9,12 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xxhash
+from table import Figure, report
 
 from nightfleet.harness import twin
 from nightfleet.native import diff_digests, hash_records, read_digests, root_digest, verify_digests, write_digests
@@ -24,22 +24,6 @@ ROUNDS = 7
 LINES = (b"x" * 63 + b"\n") * 200_000
 LINE_COUNT = 200_000
 CASES = 1_000_000
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; `least` or `most` is the promise."""
-
-    name: str
-    value: float
-    unit: str
-    least: float = 0.0
-    most: float = float("inf")
-
-    @property
-    def kept(self) -> bool:
-        """Whether the promise is."""
-        return self.least <= self.value <= self.most
 
 
 def best(*works: Callable[[], object]) -> list[float]:
@@ -59,7 +43,7 @@ def python_lines() -> list[bytes]:
     return [digest(line, SEED) for line in LINES.splitlines(keepends=True)]
 
 
-def short_lines() -> list[Line]:
+def short_lines() -> list[Figure]:
     """Lines of 64 bytes: the cost of a record, not of a byte."""
     split = LINES.splitlines(keepends=True)
     digest = xxhash.xxh3_128_digest
@@ -73,14 +57,14 @@ def short_lines() -> list[Line]:
         lambda: hash_records(LINES, seed=SEED, threads=2),
     )
     return [
-        Line("64-byte lines, 1 thread", one / LINE_COUNT * 1e9, "ns a line"),
-        Line("64-byte lines, 1 thread / Python loop", loop / one, "x", least=8),
-        Line("64-byte lines, 2 threads / Python loop", loop / two, "x", least=14),
-        Line("64-byte lines, 1 thread / Python loop over lines already split", hashing / one, "x"),
+        Figure("64-byte lines, 1 thread", one / LINE_COUNT * 1e9, "ns a line"),
+        Figure("64-byte lines, 1 thread / Python loop", loop / one, "x", least=8),
+        Figure("64-byte lines, 2 threads / Python loop", loop / two, "x", least=14),
+        Figure("64-byte lines, 1 thread / Python loop over lines already split", hashing / one, "x"),
     ]
 
 
-def large_records() -> list[Line]:
+def large_records() -> list[Figure]:
     """The cost of a byte, against xxHash's own C code (which knows wider vectors than twox-hash does)."""
     lines = []
     for mebibytes in (1, 16):
@@ -91,12 +75,12 @@ def large_records() -> list[Line]:
             partial(xxhash.xxh3_128_digest, data, SEED),
             partial(hash_records, data, seed=SEED, record="output"),
         )
-        lines.append(Line(f"{mebibytes} MiB record / xxhash package", package / native, "x", least=0.35))
-        lines.append(Line(f"{mebibytes} MiB record", len(data) / native / 1e9, "GB/s"))
+        lines.append(Figure(f"{mebibytes} MiB record / xxhash package", package / native, "x", least=0.35))
+        lines.append(Figure(f"{mebibytes} MiB record", len(data) / native / 1e9, "GB/s"))
     return lines
 
 
-def json_lines() -> list[Line]:
+def json_lines() -> list[Figure]:
     """Canonical JSON against merely parsing it."""
     values = [{"case": n, "name": f"row {n}", "values": [n / 7, -n, None], "ok": n % 2 == 0} for n in range(20_000)]
     data = b"".join(json.dumps(value).encode() + b"\n" for value in values)
@@ -107,8 +91,8 @@ def json_lines() -> list[Line]:
         lambda: hash_records(data, seed=SEED, canonical="json"),
     )
     return [
-        Line("canonical JSON / json.loads alone", loads / native, "x", least=2),
-        Line("canonical JSON", len(data) / native / 1e6, "MB/s"),
+        Figure("canonical JSON / json.loads alone", loads / native, "x", least=2),
+        Figure("canonical JSON", len(data) / native / 1e6, "MB/s"),
     ]
 
 
@@ -120,7 +104,7 @@ def resident_mib(*, restart_peak: bool = False) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def digest_files() -> list[Line]:
+def digest_files() -> list[Figure]:
     """A million cases on disk."""
     random = np.random.default_rng(1)
     cases = random.permutation(2 * CASES)[:CASES].astype(np.int64)
@@ -143,17 +127,14 @@ def digest_files() -> list[Line]:
             lambda: read_digests(a),
         )
     names = ("write", "root", "verify", "diff", "read")
-    lines = [Line(f"1,000,000 cases: {name}", it, "s", most=1) for name, it in zip(names, seconds, strict=True)]
-    return [*lines, Line("1,000,000 cases: extra memory", extra_mib, "MiB", least=1, most=200)]
+    lines = [Figure(f"1,000,000 cases: {name}", it, "s", most=1) for name, it in zip(names, seconds, strict=True)]
+    return [*lines, Figure("1,000,000 cases: extra memory", extra_mib, "MiB", least=1, most=200)]
 
 
 def main() -> int:
-    """Prints the table; 1 when a promise is not kept."""
-    table = [*short_lines(), *large_records(), *json_lines(), *digest_files()]
-    for line in table:
-        promise = f">= {line.least:g}" if line.least else f"<= {line.most:g}" if line.most < float("inf") else ""
-        print(f"{line.name:66}{line.value:10.3f} {line.unit:10}{promise:10}{'' if line.kept else 'NOT KEPT'}")
-    return 0 if all(line.kept for line in table) else 1
+    """Print the table; 1 when a promise is not kept."""
+    figures = [*short_lines(), *large_records(), *json_lines(), *digest_files()]
+    return report("Records and digests", f"Best of {ROUNDS} alternating rounds each; results compared.", figures)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nightfleet.native import Sandbox, Workload, give_tree, run_trials
 from table import Figure, report
+
+from nightfleet.native import Sandbox, Workload, give_tree, run_trials
 
 ROUNDS = 30
 BATCH = 20
@@ -46,7 +47,17 @@ def bubblewrap(tree: Path) -> list[str]:
     words += " --hostname nightfleet --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib"
     words += " --symlink usr/lib64 /lib64 --ro-bind /etc/alternatives /etc/alternatives --ro-bind /etc/ssl /etc/ssl"
     words += " --proc /proc --dev /dev --tmpfs /tmp --tmpfs /home/nightfleet --tmpfs /dev/shm --tmpfs /out"
-    return ["/usr/bin/bwrap", *words.split(), "--ro-bind", str(tree), "/tree", "--chdir", "/tree", "--", "/tree/trivial"]
+    return [
+        "/usr/bin/bwrap",
+        *words.split(),
+        "--ro-bind",
+        str(tree),
+        "/tree",
+        "--chdir",
+        "/tree",
+        "--",
+        "/tree/trivial",
+    ]
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+
 from nightfleet.harness.pairs import COPIES, PairBench, valid_pairs
 from nightfleet.native import Draw, Lease, MachineError, PairRunner, Sandbox, UserError, Workload, give_tree
-from scipy.stats import binomtest
 
 ECHO = "while read case; do echo $case; done"
 SEED = 11
@@ -127,8 +128,7 @@ def test_no_pair_without_the_lease(sides: list[list[Sandbox]], tmp_path: Path) -
     directory = tmp_path / "another"
     directory.mkdir(mode=0o700)
     held = Lease.acquire(runtime_dir=directory)
-    cores = [[sandbox for sandbox in side] for side in sides]
-    bench = PairRunner(cores[0], cores[1], WORKLOAD, held, seed=SEED)
+    bench = PairRunner(sides[0], sides[1], WORKLOAD, held, seed=SEED)
     held.release()
     held.release()
     with pytest.raises(UserError, match="was released"):

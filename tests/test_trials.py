@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightfleet.harness import twin
-from nightfleet.native import Sandbox, UserError, Workload, give_tree, run_trials
+from nightfleet.native import Sandbox, Trials, UserError, Workload, give_tree, run_trials
 
 ECHO = """
 import sys
@@ -65,7 +66,8 @@ def test_digests_are_those_of_a_plain_run_hashed_by_the_twin(tree: Path) -> None
         np.testing.assert_array_equal(trials.digests[side], expected)
     assert trials.outcome == [["ok"] * 3] * 2
     assert trials.done == [True] * 3
-    assert (trials.wall_ns > 0).all() and (trials.cpu_ns > 0).all() and (trials.peak_bytes > 0).all()
+    for measured in (trials.wall_ns, trials.cpu_ns, trials.peak_bytes):
+        assert (measured > 0).all()
 
 
 @given(block=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=300, unique=True), seed=st.integers(0, 2**64 - 1))
@@ -182,37 +184,69 @@ def test_ctrl_c_ends_a_run(tree: Path) -> None:
     assert done.stdout == b"interrupted\n"
 
 
+# Requests that no type checker would let pass are the point here.
+RUN: Callable[..., Trials] = run_trials
+BOX: Callable[..., Sandbox] = Sandbox
+WORK: Callable[..., Workload] = Workload
+
+
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("arguments", "options", "words"),
     [
-        (lambda s, w: run_trials([], w, [[1]], seed=0), "at least 1"),
-        (lambda s, w: run_trials([[s], []], w, [[1]], seed=0), "same number of sandboxes"),
-        (lambda s, w: run_trials([[s], [s]], w, [[1]], seed=0), "stands in two places"),
-        (lambda s, w: run_trials([[s]], w, [[]], seed=0), "no cases"),
-        (lambda s, w: run_trials([[s]], w, [[-1]], seed=0), "case -1 is outside"),
-        (lambda s, w: run_trials([[s]], w, [[2**31]], seed=0), "case 2147483648 is outside"),
-        (lambda s, w: run_trials([[s]], w, [["one"]], seed=0), "sequence of integers"),
-        (lambda s, w: run_trials([[s]], w, [[1]], seed=-1), "seed must be"),
-        (lambda s, w: run_trials([[s]], w, [[1]], seed=0, timeout_s=0), "timeout_s must be a positive number"),
-        (lambda s, w: run_trials([[s]], Workload(["x"], record="output"), [[1, 2]], seed=0), "blocks of 1"),
-        (lambda s, w: run_trials([[s]], Workload(["x"], filter=["y"]), [[1]], seed=0), "filters: 0 sandboxes"),
-        (lambda s, w: Workload([]), "program's name is missing"),
-        (lambda s, w: Workload(["x"], feed="argument"), "{case}"),
-        (lambda s, w: Sandbox("/no/such/tree"), "/no/such/tree"),
-        (lambda s, w: Sandbox("/usr", cores=[100_000]), "not among those allowed"),
-        (lambda s, w: Sandbox("/usr", profile="trail"), "trial, build"),
-        (lambda s, w: Sandbox("/usr", read=[("/usr", "/proc")]), "belongs to the sandbox"),
-        (lambda s, w: Sandbox("/usr", network="wifi"), "none, loopback, host"),
-        (lambda s, w: s.run(["a\0b"]), "NUL"),
-        (lambda s, w: s.run(["x" * 200_000]), "the limit is"),
+        ((0, [[1]]), {}, "at least 1"),
+        ((1, [[]]), {}, "no cases"),
+        ((1, [[-1]]), {}, "case -1 is outside"),
+        ((1, [[2**31]]), {}, "case 2147483648 is outside"),
+        ((1, [["one"]]), {}, "sequence of integers"),
+        ((1, [[1]]), {"seed": -1}, "seed must be"),
+        ((1, [[1]]), {"timeout_s": 0}, "timeout_s must be a positive number"),
     ],
 )
-def test_impossible_requests_are_refused_in_words(
-    echo: Sandbox, call: Callable[[Sandbox, Workload], object], words: str
+def test_impossible_runs_are_refused_in_words(
+    echo: Sandbox, arguments: tuple[int, object], options: dict[str, object], words: str
+) -> None:
+    sides = [[echo]] * arguments[0]
+    with pytest.raises(UserError) as refused:
+        RUN(sides, Workload(["x"]), arguments[1], **{"seed": 0, **options})
+    assert words in str(refused.value)
+
+
+def test_sides_that_do_not_fit_together_are_refused(echo: Sandbox) -> None:
+    one = Workload(["x"])
+    for sides, words in (([[echo], []], "same number of sandboxes"), ([[echo], [echo]], "stands in two places")):
+        with pytest.raises(UserError, match=words):
+            run_trials(sides, one, [[1]], seed=0)
+    with pytest.raises(UserError, match="blocks of 1"):
+        run_trials([[echo]], Workload(["x"], record="output"), [[1, 2]], seed=0)
+    with pytest.raises(UserError, match="filters: 0 sandboxes"):
+        run_trials([[echo]], Workload(["x"], filter=["y"]), [[1]], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "words"),
+    [
+        (WORK, {"argv": []}, "program's name is missing"),
+        (WORK, {"argv": ["x"], "feed": "argument"}, "{case}"),
+        (BOX, {"tree": "/no/such/tree"}, "/no/such/tree"),
+        (BOX, {"tree": "/usr", "cores": [100_000]}, "not among those allowed"),
+        (BOX, {"tree": "/usr", "profile": "trail"}, "trial, build"),
+        (BOX, {"tree": "/usr", "read": [("/usr", "/proc")]}, "belongs to the sandbox"),
+        (BOX, {"tree": "/usr", "network": "wifi"}, "none, loopback, host"),
+        (BOX, {"tree": "/usr", "pids": 0}, "the least is 1"),
+    ],
+)
+def test_impossible_things_are_refused_in_words(
+    make: Callable[..., object], arguments: dict[str, object], words: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        call(echo, Workload([PYTHON, "-I", "echo.py"]))
+        make(**arguments)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("argv", "words"), [(["a\0b"], "NUL"), (["x" * 200_000], "the limit is"), ([], "missing")])
+def test_impossible_commands_are_refused_in_words(echo: Sandbox, argv: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        echo.run(argv)
 
 
 def test_a_closed_sandbox_says_so(tree: Path) -> None:

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
-from nightfleet.native import Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Workload, give_tree
 from numpy.typing import NDArray
+
+from nightfleet.native import Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Workload, give_tree
 
 # A copy's place on disk and in memory moves its time by fractions of a percent; the pair runner draws one of these.
 COPIES = 4

@@ -253,12 +253,10 @@ fn watch(init: Pid, pidfd: &OwnedFd) -> Result<(), Errno> {
         if waiting[0].any() == Some(true) {
             return Ok(());
         }
-        match wire::receive::<Request>(parent.as_raw_fd()) {
-            Ok(Some((Request::Kill, _))) => drop(kill(init, Signal::SIGKILL)),
-            _ => {
-                drop(kill(init, Signal::SIGKILL));
-                return Err(Errno::EPIPE);
-            }
+        let told_to = matches!(wire::receive::<Request>(parent.as_raw_fd()), Ok(Some((Request::Kill, _))));
+        let _ = kill(init, Signal::SIGKILL);
+        if !told_to {
+            return Err(Errno::EPIPE);
         }
     }
 }

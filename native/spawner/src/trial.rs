@@ -179,7 +179,7 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     stage.go.read().during(Step::Fork)?;
     // SAFETY: this process is single-threaded, and both sides go on as ordinary processes.
     let program = match unsafe { crate::clone_process(0, None) }.during(Step::Fork)? {
-        None => execute(stage, launch, descriptors, &words, &theirs),
+        None => execute(stage, descriptors, &words, &theirs),
         Some(program) => program,
     };
     let own_before = own_cpu_ns();
@@ -194,10 +194,8 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     end_everything(stage.setup.isolate);
     stage.settle(before, own_cpu_ns() - own_before);
     note_usage(stage, program);
-    if launch.files {
-        if let Some(pipe) = descriptors.get(3) {
-            send_files(pipe);
-        }
+    if let (true, Some(pipe)) = (launch.files, descriptors.get(3)) {
+        send_files(pipe);
     }
     Ok(())
 }
@@ -263,8 +261,8 @@ impl Words {
 }
 
 /// The program's process: gives up everything, notes the time, becomes the program. Never returns.
-fn execute(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], words: &Words, listener_to: &OwnedFd) -> ! {
-    let Err(Failed(step, errno)) = become_program(stage, launch, descriptors, words, listener_to);
+fn execute(stage: &Stage, descriptors: &[OwnedFd], words: &Words, listener_to: &OwnedFd) -> ! {
+    let Err(Failed(step, errno)) = become_program(stage, descriptors, words, listener_to);
     stage.board.update(|report| {
         report.start_step = step as i32;
         report.start_errno = errno as i32;
@@ -275,7 +273,6 @@ fn execute(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], words: &Word
 
 fn become_program(
     stage: &Stage,
-    _launch: &Launch,
     descriptors: &[OwnedFd],
     words: &Words,
     listener_to: &OwnedFd,

@@ -242,9 +242,11 @@ class Completed:
 
     @property
     def outcome(self) -> _Outcome:
-        """How it ended: "ok" (status 0), "exit" (another status), "signal" (of its own doing), a limit that it broke
-        ("timeout", "output", "memory", "pids", "file-size"), "records" (wrong in number or form), or "start" (it could
-        not be executed). A program that ignores SIGXFSZ sees EFBIG instead and ends as it likes.
+        """How it ended.
+
+        "ok" (status 0), "exit" (another status), "signal" (of its own doing), a limit that it broke ("timeout",
+        "output", "memory", "pids", "file-size"), "records" (wrong in number or form), or "start" (it could not be
+        executed). A program that ignores SIGXFSZ sees EFBIG instead and ends as it likes.
         """
 
     @property

@@ -19,8 +19,9 @@ from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nightfleet.native import Pair
     from numpy.typing import NDArray
+
+    from nightfleet.native import Pair
 
 EXAMPLE = Path("examples/grid-simulator")
 PROGRAM = ["target/release/sim"]
@@ -172,5 +173,7 @@ def _show(found: dict[str, object], console: Console) -> None:
         f"candidate first {found['candidate_first']} times (p = {found['coin_p']:.2f}); every record "
         + ("identical" if found["identical"] else "NOT identical")
     )
-    words = "no change looks like no change here" if found["holds"] else "this machine or this sandbox is not to be trusted"
+    words = (
+        "no change looks like no change here" if found["holds"] else "this machine or this sandbox is not to be trusted"
+    )
     console.print(Text(words, style="green" if found["holds"] else "bold red"))
