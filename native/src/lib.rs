@@ -16,6 +16,7 @@ pub mod load;
 pub mod owner;
 pub mod pair;
 pub mod probe;
+pub mod profile;
 pub mod records;
 pub mod replace;
 pub mod sandbox;

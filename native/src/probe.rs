@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::cgroup::{Held, Slot, Version};
 use crate::error::{Error, Result};
-use crate::sandbox::{self, Options, Profile, Sandbox};
+use crate::profile::{Options, Profile};
+use crate::sandbox::{self, Sandbox};
 
 /// What was found.
 pub struct Found {

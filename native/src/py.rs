@@ -31,6 +31,7 @@ use crate::lease;
 use crate::load::Load;
 use crate::pair;
 use crate::probe;
+use crate::profile;
 use crate::records::{Digest, Framing};
 use crate::sandbox;
 use crate::trial::{self, Plan, Trial};
@@ -437,10 +438,10 @@ impl Sandbox {
         scratch_bytes: Option<u64>,
         unsafe_no_sandbox: bool,
     ) -> PyResult<Self> {
-        let network = network.map(sandbox::parse_network).transpose()?;
-        let options = sandbox::Options {
+        let network = network.map(profile::parse_network).transpose()?;
+        let options = profile::Options {
             tree,
-            profile: sandbox::Profile::parse(profile)?,
+            profile: profile::Profile::parse(profile)?,
             binds: binds(read, false).chain(binds(write, true)).collect(),
             environment: env,
             cores,
@@ -471,7 +472,7 @@ impl Sandbox {
         timeout_s: f64,
         output_bytes: u64,
     ) -> PyResult<Completed> {
-        sandbox::check_argv(&argv)?;
+        profile::check_argv(&argv)?;
         let shared = self.shared()?;
         let stdin = stdin.as_ref().map_or(&[][..], Lent::bytes);
         let timeout = duration("timeout_s", timeout_s)?;

@@ -9,8 +9,9 @@ use globset::{Glob, GlobMatcher};
 use crate::canonical::Canonical;
 use crate::error::{Error, Result};
 use crate::files::FilesHasher;
+use crate::profile::check_argv;
 use crate::records::{Digest, Framing, RecordHasher};
-use crate::sandbox::{Sandbox, check_argv};
+use crate::sandbox::Sandbox;
 use crate::trial::{self, Outcome, Plan, Trial};
 
 /// In a command that is fed by argument, what is replaced by the case.

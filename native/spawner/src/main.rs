@@ -7,6 +7,8 @@
 //! Started by the harness with its socket as standard input; of no use from a shell.
 
 mod confine;
+mod etc;
+mod files;
 mod filter;
 mod root;
 mod survey;

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::etc;
 use crate::trial::SCRATCH;
 use nightfleet_spawner::wire::{Bind, INNER_ID, Network, OUTER_ID_OF_ROOT, Setup};
 use nix::errno::Errno;
@@ -51,15 +52,6 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-/// Files of /etc that runtimes read, copied (a copy costs no mount).
-const ETC_FILES: [&str; 8] =
-    ["ld.so.cache", "ld.so.conf", "localtime", "timezone", "protocols", "services", "mime.types", "locale.alias"];
-/// Directories of /etc that runtimes read, copied as well.
-const ETC_DIRECTORIES: [&str; 2] = ["alternatives", "ld.so.conf.d"];
-/// Directories of /etc that are larger and mounted: certificates.
-const ETC_MOUNTED: [&str; 1] = ["ssl"];
-/// What set-up needs of /etc to resolve names.
-const ETC_NETWORK: [&str; 2] = ["resolv.conf", "hosts"];
 /// Device nodes: those that a program may rely on and that hold no state.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Top-level directories of programs and libraries; symbolic links on merged-/usr systems.
@@ -92,7 +84,7 @@ struct Source {
 pub fn enter(setup: &Setup) -> Outcome<String> {
     let ids = enter_namespaces(setup)?;
     mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none()).at("making mounts private")?;
-    let etc = read_etc(setup);
+    let etc = etc::read(setup.network);
     let sources = open_sources(setup)?;
     setresgid(Gid::from_raw(INNER_ID), Gid::from_raw(INNER_ID), Gid::from_raw(INNER_ID)).at("setting the group id")?;
     setresuid(Uid::from_raw(INNER_ID), Uid::from_raw(INNER_ID), Uid::from_raw(INNER_ID)).at("setting the user id")?;
@@ -181,49 +173,6 @@ fn write_maps(process: &str, uid: u32, gid: u32) -> io::Result<()> {
     fs::write(format!("/proc/{process}/uid_map"), format!("{INNER_ID} {uid} 1"))
 }
 
-/// What is put under /etc: a path below it, and content or the target of a link.
-type EtcFile = (PathBuf, Entry);
-
-enum Entry {
-    File(Vec<u8>),
-    Link(PathBuf),
-}
-
-fn read_etc(setup: &Setup) -> Vec<EtcFile> {
-    let network = if setup.network == Network::Host { &ETC_NETWORK[..] } else { &[] };
-    let mut found = Vec::new();
-    for name in ETC_FILES.iter().chain(network) {
-        // What resolves on the host must resolve inside: links of these files are followed.
-        found.extend(fs::read(Path::new("/etc").join(name)).ok().map(|b| (PathBuf::from(name), Entry::File(b))));
-    }
-    let java = java_configuration();
-    for directory in ETC_DIRECTORIES.iter().map(|name| Path::new("/etc").join(name)).chain(java) {
-        read_small_directory(&directory, &mut found, 0);
-    }
-    found
-}
-
-/// Largest file and deepest directory that are copied from /etc.
-const MAX_ETC_BYTES: u64 = 1 << 20;
-const MAX_ETC_DEPTH: usize = 8;
-
-fn read_small_directory(directory: &Path, found: &mut Vec<EtcFile>, depth: usize) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(inside) = path.strip_prefix("/etc").map(Path::to_path_buf) else { continue };
-        match entry.metadata() {
-            Ok(metadata) if metadata.is_symlink() => {
-                found.extend(fs::read_link(&path).ok().map(|target| (inside, Entry::Link(target))));
-            }
-            Ok(metadata) if metadata.is_dir() && depth < MAX_ETC_DEPTH => read_small_directory(&path, found, depth + 1),
-            Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_ETC_BYTES => {
-                found.extend(fs::read(&path).ok().map(|bytes| (inside, Entry::File(bytes))));
-            }
-            _ => {}
-        }
-    }
-}
-
 fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
     let mut sources = Vec::new();
     for name in SYSTEM {
@@ -232,7 +181,7 @@ fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
             sources.push(open_source(&path, path.clone(), false)?);
         }
     }
-    for name in ETC_MOUNTED {
+    for name in etc::MOUNTED {
         let path = Path::new("/etc").join(name);
         if path.is_dir() {
             sources.push(open_source(&path, path.clone(), false)?);
@@ -289,20 +238,13 @@ pub fn uncover(setup: &Setup) -> nix::Result<()> {
     Ok(())
 }
 
-/// Debian's Java keeps its configuration under /etc/java-*.
-fn java_configuration() -> Vec<PathBuf> {
-    let is_java = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("java"));
-    let entries = fs::read_dir("/etc").into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir() && is_java(path)).collect()
-}
-
 fn open_source(path: &Path, target: PathBuf, writable: bool) -> Outcome<Source> {
     let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(format!("opening {}", path.display()))?;
     Ok(Source { fd, target, writable, device: false, directory: path.is_dir() })
 }
 
 /// Directories, links and small files of the new root.
-fn furnish(root: &Path, etc: &[EtcFile]) -> io::Result<()> {
+fn furnish(root: &Path, etc: &[etc::Entry]) -> io::Result<()> {
     for directory in
         ["etc", "dev/shm", "proc", "tmp", "home/nightfleet", "out", "tree", "var", "run", ".host", ".scratch"]
     {
@@ -322,16 +264,7 @@ fn furnish(root: &Path, etc: &[EtcFile]) -> io::Result<()> {
     fs::write(root.join("etc/group"), format!("nightfleet:x:{id}:\n"))?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost nightfleet\n::1 localhost\n")?;
     fs::write(root.join("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
-    for (inside, entry) in etc {
-        let path = root.join("etc").join(inside);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        match entry {
-            Entry::File(bytes) => fs::write(path, bytes)?,
-            Entry::Link(target) => symlink(target, path)?,
-        }
-    }
+    etc::write(etc, &root.join("etc"))?;
     Ok(())
 }
 

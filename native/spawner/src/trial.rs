@@ -7,10 +7,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use nightfleet_spawner::board::{Board, Step};
 use nightfleet_spawner::meter::Meter;
@@ -31,6 +28,7 @@ use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
 use crate::confine;
+use crate::files;
 use crate::filter;
 use crate::root;
 
@@ -195,7 +193,7 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     stage.settle(before, own_cpu_ns() - own_before);
     note_usage(stage, program);
     if let (true, Some(pipe)) = (launch.files, descriptors.get(3)) {
-        send_files(pipe);
+        files::send(pipe);
     }
     Ok(())
 }
@@ -409,51 +407,6 @@ fn next_process_id() -> Option<i32> {
     let child = child.ok()?;
     let _ = waitpid(child, None);
     Some(child.as_raw())
-}
-
-/// Sends the regular files under /out: for each the length of its path, the path, the length of its
-/// content, the content; lengths as u64, little-endian; sorted by path. Anything else that lies there
-/// (links, pipes) is sent as a path with the length `u64::MAX` and no content.
-fn send_files(pipe: &OwnedFd) {
-    let Ok(pipe) = pipe.try_clone() else { return };
-    let mut pipe = fs::File::from(pipe);
-    let mut found = Vec::new();
-    list_files(Path::new("/out"), &mut found, 0);
-    found.sort();
-    for path in found {
-        if send_file(&mut pipe, &path).is_err() {
-            return;
-        }
-    }
-}
-
-/// Deepest directory that is looked into.
-const MAX_DEPTH: usize = 32;
-
-fn list_files(directory: &Path, found: &mut Vec<std::path::PathBuf>, depth: usize) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_directory && depth < MAX_DEPTH {
-            list_files(&entry.path(), found, depth + 1);
-        } else {
-            found.push(entry.path());
-        }
-    }
-}
-
-fn send_file(pipe: &mut fs::File, path: &Path) -> std::io::Result<()> {
-    let name = path.strip_prefix("/out").unwrap_or(path).as_os_str().as_encoded_bytes();
-    pipe.write_all(&(name.len() as u64).to_le_bytes())?;
-    pipe.write_all(name)?;
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let regular = opened.ok().and_then(|file| file.metadata().ok().filter(fs::Metadata::is_file).map(|m| (file, m)));
-    let Some((mut file, metadata)) = regular else {
-        return pipe.write_all(&u64::MAX.to_le_bytes());
-    };
-    pipe.write_all(&metadata.len().to_le_bytes())?;
-    // Nothing is alive that could change the file now, so its length holds.
-    std::io::copy(&mut file, pipe).map(drop)
 }
 
 fn monotonic_ns() -> i64 {
