@@ -28,7 +28,9 @@ def mounts() -> set[str]:
 def control_groups() -> set[str]:
     """The control groups that this process's sandboxes made, which have its id in their name."""
     own = f"nightfleet-*-{os.getpid()}-*"
-    return {str(path) for path in Path("/sys/fs/cgroup").rglob(own) if path.is_dir()}
+    # os.walk passes over what vanishes under it; other sandboxes come and go meanwhile.
+    walked = (Path(top) / name for top, names, _files in os.walk("/sys/fs/cgroup") for name in names)
+    return {str(path) for path in walked if path.match(own)}
 
 
 def gone(left: Callable[[], object], within_s: float = 5.0) -> bool:

@@ -58,6 +58,9 @@ impl Sandbox {
         let memory_bytes = options.memory_bytes()?;
         let scratch = options.unsafe_no_sandbox.then(ScratchDirectory::create).transpose()?;
         let mut setup = plan(options, scratch.as_ref().map(|s| s.0.as_path()))?;
+        // Once a process: groups whose owner was killed before it could remove them.
+        static RECLAIM: std::sync::Once = std::sync::Once::new();
+        RECLAIM.call_once(|| drop(cgroup::reclaim()));
         let slot = Slot::create(
             &format!("{}", NEXT_SANDBOX.fetch_add(1, Ordering::Relaxed)),
             cgroup::Limits {

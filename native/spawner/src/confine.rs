@@ -129,7 +129,7 @@ fn build_ruleset(setup: &Setup) -> Result<RulesetCreated, RulesetError> {
     }
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let mut created = allow(ruleset.create()?, "/", read)?;
-    for scratch in crate::trial::SCRATCH {
+    for scratch in crate::scratch::PLACES {
         created = allow(created, scratch, every_right())?;
     }
     created = allow(created, "/dev", AccessFs::ReadFile | AccessFs::WriteFile)?;

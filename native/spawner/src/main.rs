@@ -11,6 +11,7 @@ mod etc;
 mod files;
 mod filter;
 mod root;
+mod scratch;
 mod survey;
 mod trial;
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::etc;
-use crate::trial::SCRATCH;
+use crate::scratch;
 use nightfleet_spawner::wire::{Bind, INNER_ID, Network, OUTER_ID_OF_ROOT, Setup};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -215,7 +215,7 @@ const COVERED: &str = "/.covered";
 /// Where a path is mounted in the root: in place, or aside when a scratch file system will cover it.
 fn stored(target: &Path) -> PathBuf {
     let real = target.strip_prefix("/var/tmp").map_or(target.to_owned(), |rest| Path::new("/tmp").join(rest));
-    let covered = SCRATCH.iter().any(|scratch| real.starts_with(scratch));
+    let covered = scratch::PLACES.iter().any(|place| real.starts_with(place));
     if covered { Path::new(COVERED).join(real.strip_prefix("/").unwrap_or(&real)) } else { real }
 }
 

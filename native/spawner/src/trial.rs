@@ -20,7 +20,6 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::time::{ClockId, clock_gettime};
@@ -31,12 +30,7 @@ use crate::confine;
 use crate::files;
 use crate::filter;
 use crate::root;
-
-/// Where a program may write: fresh for each trial. They are binds of one file system, because making and
-/// unmaking four would cost more than all else of a trial.
-pub const SCRATCH: [&str; 4] = ["/tmp", "/home/nightfleet", "/dev/shm", "/out"];
-/// Where that file system itself is mounted.
-pub const SCRATCH_ROOT: &str = "/.scratch";
+use crate::scratch;
 
 /// What every trial of this spawner has in common.
 pub struct Stage {
@@ -161,7 +155,7 @@ pub fn init(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Be
 fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before) -> Result<(), Failed> {
     confine::die_with_parent();
     if stage.setup.isolate {
-        mount_scratch(stage.setup.limits.scratch_bytes).during(Step::Scratch)?;
+        scratch::mount_fresh(stage.setup.limits.scratch_bytes).during(Step::Scratch)?;
         root::uncover(&stage.setup).during(Step::Scratch)?;
         mount_proc(stage.proc).during(Step::Proc)?;
         if stage.setup.network == Network::Loopback {
@@ -194,19 +188,6 @@ fn run(stage: &Stage, launch: &Launch, descriptors: &[OwnedFd], before: &Before)
     note_usage(stage, program);
     if let (true, Some(pipe)) = (launch.files, descriptors.get(3)) {
         files::send(pipe);
-    }
-    Ok(())
-}
-
-/// A fresh file system for what a program may write, limited in size so that no trial fills the machine.
-fn mount_scratch(bytes: u64) -> nix::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let options = format!("size={bytes},nr_inodes=262144,mode=0755");
-    mount(Some("tmpfs"), SCRATCH_ROOT, Some("tmpfs"), flags, Some(options.as_str()))?;
-    for (index, target) in SCRATCH.into_iter().enumerate() {
-        let part = format!("{SCRATCH_ROOT}/{index}");
-        nix::unistd::mkdir(part.as_str(), Mode::S_IRWXU | Mode::from_bits_truncate(0o055))?;
-        mount(Some(part.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     }
     Ok(())
 }
