@@ -263,6 +263,26 @@ all:
     assert (third.path / "sum").read_text() == "new"
 
 
+def test_no_link_that_a_build_leaves_is_followed(ground: Ground) -> None:
+    victim = ground.root / "victim"
+    (victim / "inner").mkdir(parents=True)
+    (victim / "inner" / "kept").write_text("kept")
+    (ground.source / "inputs" / "inner").mkdir(parents=True)
+    makefile = f"all:\n\tmv inputs moved\n\tln -s {victim} inputs\n"
+    workspace = ground.workspace("build: make", "data: [inputs/inner]")
+    built = workspace.build(ground.tree({**C, "Makefile": makefile}))
+    assert (victim / "inner" / "kept").read_text() == "kept"
+    assert (built.path / "inputs").is_dir()
+    assert not (built.path / "inputs").is_symlink()
+    copy = workspace.copies(built, 1, ground.root / "copies")[0]
+    (copy / "tests").rename(copy / "elsewhere")
+    (copy / "tests").symlink_to(victim)
+    (victim / "check.sh").write_text("kept")
+    with pytest.raises(MachineError, match="Not a directory"):
+        workspace.refresh(copy, built)
+    assert (victim / "check.sh").read_text() == "kept"
+
+
 def test_a_build_that_leaves_too_much_fails(ground: Ground) -> None:
     workspace = ground.workspace("build: make", most_bytes=1 << 20)
     good = workspace.build(ground.tree(C))
@@ -346,6 +366,9 @@ def test_inputs_and_further_paths_are_shown_read_only_to_every_gate(ground: Grou
     assert variables == trial
     assert {"CCACHE_DISABLE=1", "RUSTC_WRAPPER=", "HOME=/home/nightfleet"} <= variables
     assert workspace.sandbox_options("trial", built)["memory_bytes"] == 4 << 30
+    (ground.source / "data" / "a").write_text("INPUT")
+    with pytest.raises(UserError, match="data, one changed since this began"):
+        workspace.build(ground.tree(C))
     with pytest.raises(UserError, match="data: none is not in"):
         ground.workspace("data: [none]")
     with pytest.raises(UserError, match="would show sandboxes what"):
@@ -386,24 +409,49 @@ def test_gc_removes_what_was_used_longest_ago_and_nothing_in_use(ground: Ground)
     assert not paths[2].exists()
 
 
+NOBODY = 65_532
 CHILD = """
+import ctypes
+import os
 import sys
 from pathlib import Path
 from nightfleet.harness.arena import read_arena
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.workspace import Workspace
-state, source, program, tree = sys.argv[1:]
+state, source, program, tree, *user = sys.argv[1:]
+if user:  # only now, because the interpreter itself may lie where they cannot read
+    os.setgroups([])
+    os.setresgid(*3 * [int(user[0])])
+    os.setresuid(*3 * [int(user[0])])
+    os.environ["HOME"] = source
+    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, which a program that began as this user has
 arena, _ = read_arena(read_front_matter(Path(program).read_text()).section)
 print(Workspace(Path(state), arena, Path(source), most_bytes=1 << 30).build(Folder(Path(tree)).tree()).path)
 """
 
 
-def child(ground: Ground, tree: Path, *lines: str) -> subprocess.Popen[str]:
+def child(ground: Ground, tree: Path, *lines: str, user: int | None = None) -> subprocess.Popen[str]:
     program = ground.root / "program.md"
     program.write_text(PROGRAM.format(more="\n".join(lines)))
     command = [sys.executable, "-c", CHILD, str(ground.state), str(ground.source), str(program), str(tree)]
+    if user is not None:
+        command.append(str(user))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; without root every test is this one")
+def test_an_ordinary_user_builds_as_well(ground: Ground) -> None:
+    shut = "linked >> journal\n\tmkdir -p shut/in && chmod 0 shut/in shut sum\n"
+    ground.tree({**C, "Makefile": MAKEFILE.replace("linked >> journal\n", shut)})
+    for folder, _, _ in os.walk(ground.root):
+        os.chown(folder, NOBODY, NOBODY)
+    process = child(ground, ground.root / "tree-1", "build: make", user=NOBODY)
+    path = Path(process.communicate()[0].strip())
+    assert process.returncode == 0
+    assert {(path / name).stat().st_uid for name in ("sum", "shut/in", "main.c")} == {NOBODY}
+    assert stat.S_IMODE((path / "shut" / "in").stat().st_mode) == 0o755
+    assert ground.left() == []
 
 
 def test_a_killed_build_leaves_nothing_half(ground: Ground) -> None:

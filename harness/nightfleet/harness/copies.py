@@ -5,6 +5,7 @@ they happen to lie on. Fresh copies for every pair turn that bias into noise tha
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -90,15 +91,17 @@ def put(root: Path, path: str, data: bytes, mode: int, mtime_s: int) -> None:
 
 def clear_folder(root: Path, path: str, mtime_s: int) -> None:
     """Make one empty folder below `root`, whatever lies in its way."""
-    remove(root / path)
-    folder = _folders(root, path.split("/"))
-    os.utime(folder, (mtime_s, mtime_s))
+    # Folders first: until they are real ones, a link among them would lead the removal out of `root`.
+    place = _folders(root, path.split("/")[:-1]) / path.rpartition("/")[2]
+    remove(place)
+    place.mkdir(0o755)
+    os.utime(place, (mtime_s, mtime_s))
 
 
 def take_away(root: Path, path: str, mtime_s: int) -> None:
     """Remove one file below `root`, if it is there, and the folders that this leaves empty."""
     parts = path.split("/")
-    if all(_is_folder(root.joinpath(*parts[:end])) for end in range(1, len(parts))):
+    if _leads_below(root, path):
         remove(root / path)
         for end in range(len(parts) - 1, -1, -1):
             folder = root.joinpath(*parts[:end])
@@ -119,10 +122,15 @@ def refresh(copy: Path, original: Path, order: Iterable[str], most_bytes: int = 
 
     Returns:
         Bytes written.
+
+    Raises:
+        OSError: it is no longer a copy.
     """
     done = 0
     for path in order:
         place, source = copy / path, original / path
+        if not _leads_below(copy, path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place)
         found = place.lstat()
         if not stat.S_ISREG(found.st_mode) or done + found.st_size > most_bytes:
             continue
@@ -163,6 +171,12 @@ def _folders(root: Path, parts: Iterable[str]) -> Path:
             folder.unlink(missing_ok=True)
             folder.mkdir(0o755)
     return folder
+
+
+def _leads_below(root: Path, path: str) -> bool:
+    """Whether everything between `root` and a name below it is a folder, and no link."""
+    parts = path.split("/")
+    return all(_is_folder(root.joinpath(*parts[:end])) for end in range(1, len(parts)))
 
 
 def _is_folder(place: Path) -> bool:

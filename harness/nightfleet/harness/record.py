@@ -46,7 +46,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Keep it in a build's folder."""
-        (folder / RECORD).write_text(json.dumps(asdict(self), sort_keys=True), encoding="ascii")
+        (folder / RECORD).write_text(json.dumps(asdict(self), sort_keys=True), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
@@ -55,7 +55,7 @@ class Record:
         Raises:
             OSError, ValueError, TypeError, KeyError: it is not there, or not whole.
         """
-        found: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="ascii"))
+        found: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         found["sources"] = {path: SourceFile(**value) for path, value in found["sources"].items()}
         for name in ("files", "artefacts"):
             found[name] = {path: Item(**value) for path, value in found[name].items()}

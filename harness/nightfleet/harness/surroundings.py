@@ -5,6 +5,7 @@ All gates ask here, so that a trial sees the PATH, variables and files that its 
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.copies import clear_folder, put
-from nightfleet.harness.inventory import Inventory, inventory_digest, take_inventory
+from nightfleet.harness.inventory import inventory_digest, take_inventory, walk
 from nightfleet.harness.toolchain import INSIDE_HOME, Toolchain, resolve
 from nightfleet.harness.tree import MTIME_S
 from nightfleet.native import UserError
@@ -123,10 +124,26 @@ class Surroundings:
             memory_bytes=max(limits.memory_bytes, BUILD_MEMORY_BYTES) if writes else limits.memory_bytes,
         )
 
-    @cached_property
     def data_digest(self) -> str:
-        """SHA-256 over the inputs that `data` names: links in them are not followed."""
-        return hashlib.sha256(json.dumps([self._one_digest(path) for path in self.arena.data]).encode()).hexdigest()
+        """SHA-256 over the inputs that `data` names: links in them are not followed. Contents are read once.
+
+        Raises:
+            UserError: they changed since this was asked first.
+        """
+        stamp, digest = self._data
+        if stamp != self._data_stamp():
+            raise UserError(
+                f"data: {', '.join(self.arena.data)} changed since this began; put back what was, or restart"
+            )
+        return digest
+
+    @cached_property
+    def _data(self) -> tuple[str, str]:
+        stamp = self._data_stamp()
+        return stamp, _digest([self._one_digest(path) for path in self.arena.data])
+
+    def _data_stamp(self) -> str:
+        return _digest([self._one_stamp(path) for path in self.arena.data])
 
     def identity(self) -> str:
         """SHA-256 over the tools' real paths, sizes and times, the folders shown, and the environment.
@@ -140,7 +157,7 @@ class Surroundings:
         facts += [(str(root), _stamp(str(place))) for root in self._shown() for place in (root, *_packages(root))]
         facts += [(name, _stamp(name)) for name in _HEADERS]
         content = [facts, sorted(self.options("build", None)["env"].items())]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return _digest(content)
 
     def make_room(self, tree: Path) -> None:
         """Make the empty files and folders that the inputs of `data` are mounted over."""
@@ -156,11 +173,14 @@ class Surroundings:
     def _one_digest(self, path: str) -> list[str]:
         place = self.source / path
         if place.is_dir():
-            items: Inventory = take_inventory(place)
-        else:
-            with place.open("rb") as file:
-                return [path, hashlib.file_digest(file, "sha256").hexdigest()]
-        return [path, inventory_digest(items)]
+            return [path, inventory_digest(take_inventory(place))]
+        with place.open("rb") as file:
+            return [path, hashlib.file_digest(file, "sha256").hexdigest()]
+
+    def _one_stamp(self, path: str) -> list[object]:
+        place = self.source / path
+        inner = [(inside, *_facts(found)) for inside, found in walk(place)] if place.is_dir() else []
+        return [path, *_facts(place.stat()), inner]
 
 
 def _filled(folder: Path) -> bool:
@@ -179,3 +199,11 @@ def _stamp(path: str | None) -> Sequence[object]:
     real = Path(path).resolve()
     found = real.stat()
     return str(real), found.st_size, found.st_mtime_ns
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -71,6 +71,7 @@ class Workspace:
         Raises:
             BuildFailedError: a candidate's build failed.
             BaselineFailedError: the user's did; `SetupFailedError` if it was the set-up.
+            UserError: inputs changed since the first build.
             MachineError: the disk or the kernel did.
         """
         start = baseline if baseline is not None and baseline.record.generation < MOST_GENERATIONS else None
@@ -98,6 +99,7 @@ class Workspace:
             where: a folder of the caller's, for both sides: names tell nothing, and are equally long.
         """
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.surroundings.data_digest()
         made: list[Path] = []
         try:
             with _disk():
@@ -163,7 +165,7 @@ class Workspace:
     def _inputs(self) -> list[str | float]:
         """What every key depends on beside the tree."""
         limits = self.arena.limits
-        shown = [self.surroundings.identity(), self.surroundings.data_digest, __version__]
+        shown = [self.surroundings.identity(), self.surroundings.data_digest(), __version__]
         return [*shown, limits.build_s, limits.memory_bytes, self._most_bytes]
 
     def _key(self, tree: Tree, start: Built | None, changed: Collection[str], provision: Provision | None) -> str:
