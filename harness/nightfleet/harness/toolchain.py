@@ -49,7 +49,8 @@ def resolve(cwd: Path, environ: Mapping[str, str] = os.environ) -> Toolchain:
         path.append(str(rust / "bin"))
     for directory in directories:
         real = directory.resolve()
-        if not real.is_dir() or _shown(real) or _is_rustup(real):
+        # Not `is_dir` alone, which raises below a folder that is somebody else's.
+        if not os.access(real, os.X_OK) or not real.is_dir() or _shown(real) or _is_rustup(real):
             continue
         root = _root(real, home)
         read[root] = root

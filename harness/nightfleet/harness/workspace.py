@@ -1,0 +1,194 @@
+"""Gate 2, the build: trees become directories with programs in them, each made once, alone, and without a network.
+
+A candidate's build begins in a copy of its baseline's, so that make and Cargo rebuild what changed and nothing else.
+Nothing a candidate runs can reach what others build from: it writes to its own copy of tree and cache, and what set-up
+fetched is read-only. What set-up fetched comes from the baseline alone (CHEATS 24, 40).
+
+Not covered: a build may fill the disk up to its deadline before its size is found out, and a baseline that was a
+candidate's build hands on whatever that build left beside the sources; build a promotion from nothing to be rid of it.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nightfleet.harness.arena import Arena
+from nightfleet.harness.built import Built
+from nightfleet.harness.copies import copy_tree, refresh, remove
+from nightfleet.harness.inventory import MOST_GENERATIONS
+from nightfleet.harness.job import BaselineFailedError, BuildFailedError, Failure, SetupFailedError
+from nightfleet.harness.provision import Provision, lock_digest, provide
+from nightfleet.harness.recipe import Recipe
+from nightfleet.harness.record import LOG, is_intact, size_of
+from nightfleet.harness.store import Store
+from nightfleet.harness.surroundings import Profile, SandboxOptions, Surroundings
+from nightfleet.harness.tree import Tree, printable
+from nightfleet.native import MachineError, __version__, give_tree
+
+__all__ = ["BaselineFailedError", "BuildFailedError", "Built", "SetupFailedError", "Workspace"]
+
+# Fixed: what one build or set-up may leave, sources and caches included.
+BUILD_BYTES = 8 << 30
+# Logs of failed builds that are kept.
+MOST_LOGS = 200
+
+
+class Workspace:
+    """Where one arena's trees are built.
+
+    Args:
+        state: the `.nightfleet` folder; `builds`, `setups` and `logs` are made below it, for nobody but us.
+        arena: the contract.
+        source: the user's folder.
+        most_bytes: what one build may leave.
+
+    Raises:
+        UserError: what the arena wants to show is missing, or would show the state.
+    """
+
+    def __init__(self, state: Path, arena: Arena, source: Path, *, most_bytes: int = BUILD_BYTES) -> None:
+        self.arena = arena
+        self.surroundings = Surroundings(state.resolve(), arena, source.resolve())
+        self._most_bytes = most_bytes
+        state = self.surroundings.state
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._builds, self._setups = Store(state / "builds"), Store(state / "setups")
+        self._logs = state / "logs"
+        self._logs.mkdir(mode=0o700, exist_ok=True)
+
+    def build(self, tree: Tree, *, baseline: Built | None = None, changed: Collection[str] = ()) -> Built:
+        """The build of a tree: a kept one, or a new one.
+
+        Args:
+            tree: what `overlay` made of a candidate, or a baseline's own.
+            baseline: what a candidate begins from; None for a baseline, and to build from nothing.
+            changed: files to be built again although they are the same: to time a rebuild of the baseline that is
+                comparable to a candidate's. Files that differ from the baseline's are found out here.
+
+        Raises:
+            BuildFailedError: a candidate's build failed.
+            BaselineFailedError: the user's did; `SetupFailedError` if it was the set-up.
+            UserError: inputs changed since the first build.
+            MachineError: the disk or the kernel did.
+        """
+        start = baseline if baseline is not None and baseline.record.generation < MOST_GENERATIONS else None
+        failed = BaselineFailedError if baseline is None else BuildFailedError
+        with _disk():
+            provision = self._provision(tree) if baseline is None else baseline.provision
+            key = self._key(tree, start, changed, provision)
+            recipe = Recipe(key, tree, start, frozenset(changed), provision, self.surroundings, self._most_bytes)
+            hold = self._builds.obtain(key, self._or_raise(recipe.make, tree, key, failed), is_intact)
+            return Built.of(self._builds.place(key), provision, hold)
+
+    def sandbox_options(self, profile: Profile, built: Built) -> SandboxOptions:
+        """Keyword arguments of every `Sandbox` that runs something of a build; only tree and cores are missing.
+
+        Both sides of a comparison get the same ones, because a candidate has its baseline's set-up.
+        """
+        return self.surroundings.options(profile, None if built.provision is None else built.provision.home)
+
+    def copies(self, built: Built, count: int, where: Path) -> list[Path]:
+        """Fresh copies that share no page with the build or each other, handed to the sandbox's user.
+
+        Args:
+            built: what to copy.
+            count: how many.
+            where: a folder of the caller's, for both sides: names tell nothing, and are equally long.
+        """
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.surroundings.data_digest()
+        made: list[Path] = []
+        try:
+            with _disk():
+                for _ in range(count):
+                    made.append(where / secrets.token_hex(8))
+                    copy_tree(built.path, made[-1], share=False)
+                    give_tree(made[-1])
+        except BaseException:
+            for copy in made:
+                remove(copy)
+            raise
+        return made
+
+    def refresh(self, copy: Path, built: Built) -> int:
+        """Give a copy's files new pages, up to 64 MiB: what workloads name first, then programs, then the rest.
+
+        Returns:
+            Bytes written.
+        """
+        with _disk():
+            return refresh(copy, built.path, sorted(built.record.files, key=lambda path: self._rank(path, built)))
+
+    def gc(self, budget_bytes: int) -> int:
+        """Remove builds that nobody uses, the longest unused first, until at most this much is left; so for set-ups.
+
+        Returns:
+            Bytes that were removed.
+        """
+        with _disk():
+            for log in sorted(self._logs.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-MOST_LOGS]:
+                log.unlink(missing_ok=True)
+            return sum(store.collect(size_of, budget_bytes) for store in (self._builds, self._setups))
+
+    def _provision(self, tree: Tree) -> Provision | None:
+        """What the set-up of a baseline left: a kept one, or a new one. A candidate never gets here."""
+        if not self.arena.setup:
+            return None
+        key = _digest("setup", lock_digest(tree, self.surroundings), self._inputs(), self.arena.setup)
+
+        def make(folder: Path) -> Failure | None:
+            return provide(folder, key, tree, self.surroundings, self._most_bytes)
+
+        hold = self._setups.obtain(key, self._or_raise(make, tree, key, SetupFailedError), is_intact)
+        return Provision.of(self._setups.place(key), hold)
+
+    def _or_raise(
+        self,
+        make: Callable[[Path], Failure | None],
+        tree: Tree,
+        key: str,
+        failed: type[BuildFailedError | BaselineFailedError],
+    ) -> Callable[[Path], None]:
+        def made(folder: Path) -> None:
+            failure = make(folder)
+            if failure is not None:
+                log = self._logs / f"{key}.log"
+                (folder / LOG).replace(log)
+                message = "\n".join([f"{printable(tree.name)}: {failure.why}; see {log}", *failure.tail])
+                raise failed(message, failure.outcome, failure.tail, log)
+
+        return made
+
+    def _inputs(self) -> list[str | float]:
+        """What every key depends on beside the tree."""
+        limits = self.arena.limits
+        shown = [self.surroundings.identity(), self.surroundings.data_digest(), __version__]
+        return [*shown, limits.build_s, limits.memory_bytes, self._most_bytes]
+
+    def _key(self, tree: Tree, start: Built | None, changed: Collection[str], provision: Provision | None) -> str:
+        begun = [start.key, start.whole_digest, sorted(set(changed))] if start is not None else None
+        setup = provision.key if provision is not None else None
+        # `edit` decides what is put back after the build.
+        return _digest("build", tree.digest, self._inputs(), self.arena.build, self.arena.edit, setup, begun)
+
+    def _rank(self, path: str, built: Built) -> tuple[int, str]:
+        named = any(path == word.removeprefix("./") for workload in self.arena.workloads for word in workload.run)
+        made = path in built.record.artefacts
+        program = built.record.files[path].kind == "executable"
+        return (0 if named else 1 if made and program else 2 if made else 3), path
+
+
+def _digest(*content: object) -> str:
+    return hashlib.sha256(json.dumps(["nightfleet workspace 1", *content]).encode()).hexdigest()
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Whatever the disk refuses is the machine's failure."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"{error.filename or 'a file'} could not be used: {error.strerror or error}") from error
