@@ -128,7 +128,8 @@ def test_no_pair_without_the_lease(sides: list[list[Sandbox]], tmp_path: Path) -
     directory = tmp_path / "another"
     directory.mkdir(mode=0o700)
     held = Lease.acquire(runtime_dir=directory)
-    bench = PairRunner(sides[0], sides[1], WORKLOAD, held, seed=SEED)
+    cores = [list(side) for side in sides]
+    bench = PairRunner(cores[0], cores[1], WORKLOAD, held, seed=SEED)
     held.release()
     held.release()
     with pytest.raises(UserError, match="was released"):
@@ -155,7 +156,7 @@ def test_the_journal_has_every_coin_before_its_pair_runs(
     journal = tmp_path / "draws.jsonl"
     with PairBench(tree, tree, WORKLOAD, SEED, journal) as bench:
         seen: list[int] = []
-        real = bench._runner
+        real = bench._runners[""]
 
         class Watching:
             """The real runner, seen from in between: what stands in the journal when a pair begins?"""
@@ -171,7 +172,7 @@ def test_the_journal_has_every_coin_before_its_pair_runs(
                 assert lines[-1]["candidate_first"] is draw.candidate_first
                 return real.run(draw)
 
-        bench._runner = Watching()  # type: ignore[assignment]
+        bench._runners[""] = Watching()  # type: ignore[assignment]
         pairs = list(valid_pairs(bench, iter([np.array([case]) for case in range(50)]), 3))
     assert seen[:3] == [1, 2, 3]
     assert [pair.void for pair in pairs] == [None] * 3

@@ -39,10 +39,10 @@ def recompute(recorded: Mapping[str, Any]) -> Evidence:
 
     Identical on the same C library: another one may round a logarithm differently in the last place.
     """
-    rules = _rules(recorded["rules"])
+    rules = read_rules(recorded["rules"])
     calibration = Calibration.from_dict(recorded["calibration"])
     blocks = tuple(_block(block) for block in recorded["blocks"])
-    pairs, confirmation = (tuple(_pair(pair) for pair in recorded[which]) for which in ("pairs", "confirmation"))
+    pairs, confirmation = (tuple(read_pair(pair) for pair in recorded[which]) for which in ("pairs", "confirmation"))
     decision = decide(rules, calibration, pairs, blocks=blocks, confirmation=confirmation)
     if plain(decision) != recorded["decision"]:
         raise ValueError(
@@ -58,7 +58,8 @@ def plain(record: Decision | Rules | Pair | BothSides) -> dict[str, Any]:
     return values
 
 
-def _rules(values: Mapping[str, Any]) -> Rules:
+def read_rules(values: Mapping[str, Any]) -> Rules:
+    """Rules from their plain values. ValueError as `Rules`."""
     guards = tuple(Guard(**guard) for guard in values["guards"])
     return Rules(**{**values, "workloads": tuple(values["workloads"]), "guards": guards})
 
@@ -67,7 +68,8 @@ def _block(values: Mapping[str, Any]) -> BothSides:
     return BothSides(Reading(**values["baseline"]), Reading(**values["candidate"]), values["workload"])
 
 
-def _pair(values: Mapping[str, Any]) -> Pair:
+def read_pair(values: Mapping[str, Any]) -> Pair:
+    """A timed pair from its plain values."""
     reference = values["reference"]
     return Pair(
         values["candidate_first"],

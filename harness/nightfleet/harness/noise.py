@@ -42,10 +42,20 @@ Floats: TypeAlias = NDArray[np.float64]
 def choose_clock(asked: Clock, *, cores: int, single_threaded: bool, group_cpu: bool) -> Quantity:
     """The clock to judge by: CPU for one thread on one core whose whole group's CPU time is known, else wall.
 
-    Without the group's figure CPU time can be hidden in children; with several threads it is not what anyone waits for.
     ValueError if CPU was asked for and cannot be had.
     """
-    obstacle = (
+    obstacle = cpu_obstacle(cores=cores, single_threaded=single_threaded, group_cpu=group_cpu)
+    if asked == "cpu" and obstacle:
+        raise ValueError(f"clock: cpu is not possible, because {obstacle}; write clock: wall or clock: auto")
+    return "wall" if asked == "wall" or obstacle else "cpu"
+
+
+def cpu_obstacle(*, cores: int, single_threaded: bool, group_cpu: bool) -> str | None:
+    """Why nothing can be judged by CPU time here, if so.
+
+    Without the group's figure CPU time can be hidden in children; with several threads it is not what anyone waits for.
+    """
+    return (
         f"a trial has {cores} cores"
         if cores > 1
         else "the program runs several threads"
@@ -54,9 +64,6 @@ def choose_clock(asked: Clock, *, cores: int, single_threaded: bool, group_cpu: 
         if not group_cpu
         else None
     )
-    if asked == "cpu" and obstacle:
-        raise ValueError(f"clock: cpu is not possible, because {obstacle}; write clock: wall or clock: auto")
-    return "wall" if asked == "wall" or obstacle else "cpu"
 
 
 def calibrate(pairs: Sequence[Pair], rules: Rules, *, per_block: bool = False, layout_sd: float = 0.0) -> Calibration:
@@ -100,7 +107,7 @@ def layout_sd(relinks: Sequence[Estimate]) -> float:
     return math.sqrt(max(0.0, scatter - float(np.mean([relink.se**2 for relink in relinks]))))
 
 
-def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_NIGHT) -> bool:
+def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_NIGHT, per_block: bool = False) -> bool:
     """Whether more A/A pairs would hardly change the calibration of the judged quantity: the time to stop.
 
     The recorded streams are stable for the first time after 200 to 410 pairs. A machine whose load comes and goes may
@@ -109,8 +116,8 @@ def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_N
     rounds = len(pairs) // len(rules.workloads)
     if rounds < max(at_least, FEWEST_PAIRS):
         return False
-    early = calibrate(pairs[: len(pairs) * 3 // 4], rules)
-    late = calibrate(pairs, rules)
+    early = calibrate(pairs[: len(pairs) * 3 // 4], rules, per_block=per_block)
+    late = calibrate(pairs, rules, per_block=per_block)
     return all(_agree(early.of(s, rules.quantity), late.of(s, rules.quantity)) for s in rules.series)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,27 +14,46 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nightfleet.native import Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Workload, give_tree
+from nightfleet.harness.reading import Pair as TimedPair
+from nightfleet.harness.reading import Reading
+from nightfleet.harness.rounds import Blocks, BrokenError, Round, TooLoadedError
+from nightfleet.harness.sides import FRESH_BYTES, Side, copy_tree, refresh, tree_bytes
+from nightfleet.native import (
+    Completed,
+    Draw,
+    Lease,
+    MachineError,
+    Pair,
+    PairRunner,
+    Sandbox,
+    UserError,
+    Workload,
+    run_trials,
+)
+
+__all__ = ["COPIES", "BrokenError", "Counts", "PairBench", "TooLoadedError", "valid_pairs"]
 
 # A copy's place on disk and in memory moves its time by fractions of a percent; the pair runner draws one of these.
 COPIES = 4
 # Void pairs cost time and say that something else runs; beyond this share of them nothing is worth timing.
 MAX_VOID_SHARE = 0.10
+# How often in one timing a pair is run again because a side ended badly. Not once a pair: a candidate that gives up
+# whenever it notices that it is slow would choose which of its trials count.
+REPEATS = 1
 # How long one look at the load may last before the one who waits is told (s).
 _TELL_EVERY_S = 2.0
 
-
-class TooLoadedError(RuntimeError):
-    """More than a tenth of the pairs were void: the machine is too loaded to time anything."""
+Block = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass
 class Counts:
-    """What happened so far."""
+    """What happened so far; of rounds, where there are several workloads."""
 
     pairs: int = 0
     void: int = 0
     candidate_first: int = 0
+    repeated: int = 0
 
 
 @dataclass
@@ -45,17 +63,18 @@ class PairBench:
     Args:
         baseline: a built tree. It is copied, never run in place.
         candidate: another; the same one for A/A pairs.
-        workload: what to run.
+        workload: what to run; several by name make rounds: a pair of each, under one coin.
         seed: of the record hashes, in [0, 2**64).
         journal: each draw is appended here, as a line of JSON, before anything runs.
-        sandbox: further keyword arguments of `Sandbox` (read, env, memory_bytes, …).
+        sandbox: further keyword arguments of both sides' `Sandbox` (read, env, memory_bytes, …).
         patience_s: how long to wait for the leased cores to become calm before a pair.
         on_wait: told what we wait for (another's timing lease, a calm machine), and for how long so far (s).
+        fresh_bytes: up to this size of a tree, drawn copies get new pages before each pair.
     """
 
-    baseline: Path
-    candidate: Path
-    workload: Workload
+    baseline: Path | Side
+    candidate: Path | Side
+    workload: Workload | Mapping[str, Workload]
     seed: int
     journal: Path
     cores: int = 1
@@ -64,10 +83,13 @@ class PairBench:
     sandbox: Mapping[str, object] = field(default_factory=dict)
     patience_s: float = 600.0
     on_wait: Callable[[str, float], None] | None = None
+    fresh_bytes: int = FRESH_BYTES
     counts: Counts = field(default_factory=Counts, init=False)
     lease: Lease = field(init=False)
     facts: dict[str, str] = field(init=False)
-    _runner: PairRunner = field(init=False)
+    _runners: dict[str, PairRunner] = field(init=False)
+    _sides: tuple["_Copies", "_Copies"] = field(init=False)
+    _fresh: bool = field(init=False)
     _journal: IO[str] = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
 
@@ -83,20 +105,11 @@ class PairBench:
                 Lease.acquire(cores=self.cores, purpose="timing pairs", on_wait=self.on_wait)
             )
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-")))
-            sides = [
-                [stack.enter_context(self._open(tree, scratch)) for _ in range(COPIES)]
-                for tree in (self.baseline, self.candidate)
-            ]
-            self.facts = sides[0][0].facts
-            self._runner = PairRunner(
-                sides[0],
-                sides[1],
-                self.workload,
-                self.lease,
-                seed=self.seed,
-                timeout_s=self.timeout_s,
-                output_bytes=self.output_bytes,
-            )
+            baseline, candidate = (self._open(side, scratch, stack) for side in (self.baseline, self.candidate))
+            self._sides = baseline, candidate
+            self._fresh = max(baseline.size, candidate.size) <= self.fresh_bytes
+            self.facts = {**baseline.sandboxes[0].facts, "fresh pages": self._freshness()}
+            self._runners = {name: self._runner(workload) for name, workload in self._workloads.items()}
             self._journal = stack.enter_context(self.journal.open("a", encoding="utf-8"))
             self._stack = stack.pop_all()
         return self
@@ -110,44 +123,142 @@ class PairBench:
         """End every sandbox, remove every copy, give the lease back."""
         self._stack.close()
 
-    def _open(self, tree: Path, scratch: Path) -> Sandbox:
-        # A random name a copy: a program that reads its mount table must not learn which side it is.
-        copy = Path(tempfile.mkdtemp(dir=scratch, prefix="tree-"))
-        shutil.copytree(tree, copy, symlinks=True, dirs_exist_ok=True)
-        give_tree(copy)
-        return Sandbox(copy, cores=self.lease.cores, **self.sandbox)  # type: ignore[arg-type]
+    @property
+    def _workloads(self) -> Mapping[str, Workload]:
+        return self.workload if isinstance(self.workload, Mapping) else {"": self.workload}
 
-    def warm_up(self, block: Sequence[int] | NDArray[np.int64]) -> Pair:
-        """Run the one pair that is never counted."""
-        return self._runner.warm_up(block)
+    def _open(self, side: Path | Side, scratch: Path, stack: ExitStack) -> "_Copies":
+        side = side if isinstance(side, Side) else Side(side)
+        options = {**self.sandbox, **side.options}
+        copies = [copy_tree(side.tree, scratch) for _ in range(COPIES)]
+        sandboxes = [
+            stack.enter_context(Sandbox(copy, cores=self.lease.cores, **options))  # type: ignore[arg-type]
+            for copy in copies
+        ]
+        return _Copies(side.tree, copies, sandboxes, tree_bytes(side.tree))
 
-    def pair(self, block: Sequence[int] | NDArray[np.int64]) -> Pair:
-        """Draw, record and run one pair. A void pair is returned too; see `Pair.void`.
+    def _runner(self, workload: Workload) -> PairRunner:
+        baseline, candidate = (side.sandboxes for side in self._sides)
+        return PairRunner(
+            baseline,
+            candidate,
+            workload,
+            self.lease,
+            seed=self.seed,
+            timeout_s=self.timeout_s,
+            output_bytes=self.output_bytes,
+        )
+
+    def _freshness(self) -> str:
+        size = max(side.size for side in self._sides)
+        return (
+            "new for both copies before each pair"
+            if self._fresh
+            else f"lost: a tree has {size >> 20} MiB, the limit is {self.fresh_bytes >> 20} MiB; "
+            "copies can differ by up to 1.7% for as long as they exist"
+        )
+
+    def warm_up(self, block: Block) -> Pair:
+        """Run the one pair of the only workload that is never counted."""
+        (name,) = self._workloads
+        return self._warm_up(name, block)
+
+    def pair(self, block: Block) -> Pair:
+        """Draw, record and run one pair of the only workload. A void pair is returned too; see `Pair.void`.
+
+        Raises as `round`.
+        """
+        (name,) = self._workloads
+        return self._play({name: block})[name]
+
+    def warm_up_round(self, blocks: Blocks) -> Round:
+        """Run a pair of each workload that is never counted. Raises as `round`."""
+        return self._round({name: self._warm_up(name, block) for name, block in blocks.items()}, {})
+
+    def round(self, blocks: Blocks, *, reference: bool = False) -> Round:
+        """Draw, record and run one pair of each workload, on a block each, under one coin and from the same copies.
+
+        Args:
+            blocks: one for each workload.
+            reference: run one extra baseline trial of each block first.
 
         Raises:
-            TooLoadedError: when more than a tenth of at least 20 pairs were void.
+            BrokenError: when the candidate ended badly twice.
+            TooLoadedError: when more than a tenth of at least 20 rounds were void.
+            nightfleet.native.UserError: when the baseline ended badly twice.
             nightfleet.native.MachineError: when the leased cores do not become calm.
         """
-        draw = self._draw(block)
-        self._record(draw)
-        pair = self._runner.run(draw)
+        references = self.reference(blocks) if reference else {}
+        return self._round(self._play(blocks), references)
+
+    def reference(self, blocks: Blocks) -> dict[str, Reading]:
+        """One baseline trial of each block by itself. UserError when it does not end well."""
+        sandbox = self._sides[0].sandboxes[self.counts.pairs % COPIES]
+        return {name: self._alone(sandbox, name, block) for name, block in blocks.items()}
+
+    def _alone(self, sandbox: Sandbox, name: str, block: Block) -> Reading:
+        trial = run_trials(
+            [[sandbox]],
+            self._workloads[name],
+            [block],
+            seed=self.seed,
+            timeout_s=self.timeout_s,
+            output_bytes=self.output_bytes,
+        )
+        if trial.outcome[0][0] != "ok":
+            raise UserError(f"the baseline ended with {trial.outcome[0][0]} in a trial by itself{_of(name)}")
+        return Reading(int(trial.wall_ns[0, 0]), _known(int(trial.cpu_ns[0, 0])), _known(int(trial.peak_bytes[0, 0])))
+
+    def _play(self, blocks: Mapping[str, Block]) -> dict[str, Pair]:
+        draws = self._draws(blocks)
+        played: dict[str, Pair] = {}
+        for name, draw in draws.items():
+            played[name] = self._ended_well(name, draw)
+            if played[name].void:
+                break  # the round does not count, whatever its other workloads would say
+        self._count(played)
+        return played
+
+    def _count(self, played: Mapping[str, Pair]) -> None:
+        pairs = list(played.values())
         self.counts.pairs += 1
-        self.counts.candidate_first += draw.candidate_first
-        self.counts.void += pair.void is not None
+        self.counts.candidate_first += pairs[0].draw.candidate_first
+        self.counts.void += pairs[-1].void is not None
         if self.counts.pairs >= 20 and self.counts.void > MAX_VOID_SHARE * self.counts.pairs:
             raise TooLoadedError(
                 f"machine too loaded to time: {self.counts.void} of {self.counts.pairs} pairs were void "
-                f"(the limit is {MAX_VOID_SHARE:.0%}); the last: {pair.void}"
+                f"(the limit is {MAX_VOID_SHARE:.0%}); the last: {pairs[-1].void}"
             )
-        return pair
 
-    def _draw(self, block: Sequence[int] | NDArray[np.int64]) -> Draw:
+    def _draws(self, blocks: Mapping[str, Block]) -> dict[str, Draw]:
+        """A draw for each workload, recorded.
+
+        The coin and the copies are those of the last, which is tossed when every look at the load is over: what has
+        been seen of the machine cannot depend on the coin.
+        """
+        own = {name: self._draw(name, block) for name, block in blocks.items()}
+        last = list(own.values())[-1]
+        draws = {
+            name: Draw(
+                index=draw.index,
+                block=draw.block,
+                candidate_first=last.candidate_first,
+                baseline_copy=last.baseline_copy,
+                candidate_copy=last.candidate_copy,
+            )
+            for name, draw in own.items()
+        }
+        for name, draw in draws.items():
+            self._record(name, draw)
+        return draws
+
+    def _draw(self, name: str, block: Block) -> Draw:
         """Draw once the leased cores are calm, telling the one who waits why it takes so long."""
         started = time.monotonic()
         while True:
             left = self.patience_s - (time.monotonic() - started)
             try:
-                return self._runner.draw(block, wait_s=max(0.001, min(left, _TELL_EVERY_S)))
+                return self._runners[name].draw(block, wait_s=max(0.001, min(left, _TELL_EVERY_S)))
             except MachineError as busy:
                 waited = time.monotonic() - started
                 if waited >= self.patience_s:
@@ -155,8 +266,9 @@ class PairBench:
                 if self.on_wait is not None:
                     self.on_wait(str(busy), waited)
 
-    def _record(self, draw: Draw) -> None:
+    def _record(self, name: str, draw: Draw) -> None:
         line = {
+            "workload": name,
             "index": draw.index,
             "candidate_first": draw.candidate_first,
             "baseline_copy": draw.baseline_copy,
@@ -167,6 +279,50 @@ class PairBench:
         self._journal.flush()
         os.fsync(self._journal.fileno())
 
+    def _warm_up(self, name: str, block: Block) -> Pair:
+        pair = self._runners[name].warm_up(block)
+        return pair if _well(pair) else self._ended_well(name, pair.draw)
+
+    def _ended_well(self, name: str, draw: Draw) -> Pair:
+        """Run a draw; once in a timing run it again as it was drawn, when a side ended badly."""
+        pair = self._run(name, draw)
+        if not _well(pair) and self.counts.repeated < REPEATS:
+            self.counts.repeated += 1
+            pair = self._run(name, draw)
+        if _well(pair):
+            return pair
+        if pair.baseline.outcome != "ok":
+            raise UserError(_ended("the baseline", name, pair.baseline))
+        raise BrokenError(name, pair.candidate, _ended("the candidate", name, pair.candidate))
+
+    def _run(self, name: str, draw: Draw) -> Pair:
+        if self._fresh:
+            # In the order in which they will run: under the coin neither side's pages are the younger ones.
+            baseline, candidate = self._sides
+            turns = [(baseline, draw.baseline_copy), (candidate, draw.candidate_copy)]
+            for side, copy in reversed(turns) if draw.candidate_first else turns:
+                refresh(side.copies[copy], side.tree)
+        return self._runners[name].run(draw)
+
+    def _round(self, played: Mapping[str, Pair], references: Mapping[str, Reading]) -> Round:
+        return Round(
+            {name: pair.draw for name, pair in played.items()},
+            tuple(_timed(name, pair, references.get(name)) for name, pair in played.items()),
+            next((pair.void for pair in played.values() if pair.void), None),
+            {name: _diverged(pair) for name, pair in played.items() if _diverged(pair)},
+            max(trial.tasks for pair in played.values() for trial in (pair.baseline, pair.candidate)),
+        )
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """One side's tree, its copies, a sandbox over each, and how much a copy holds (bytes)."""
+
+    tree: Path
+    copies: list[Path]
+    sandboxes: list[Sandbox]
+    size: int
+
 
 def valid_pairs(bench: PairBench, blocks: Iterator[NDArray[np.int64]], count: int) -> Iterator[Pair]:
     """`count` pairs that count, each on the next of `blocks`; void ones are passed over."""
@@ -176,3 +332,43 @@ def valid_pairs(bench: PairBench, blocks: Iterator[NDArray[np.int64]], count: in
         if pair.void is None:
             found += 1
             yield pair
+
+
+def _sound(trial: Completed) -> bool:
+    # Records of the wrong number or form are another behaviour, not a bad end.
+    return trial.outcome in {"ok", "records"}
+
+
+def _well(pair: Pair) -> bool:
+    """Whether both trials ended well, or the machine is to blame if not."""
+    return pair.void is not None or (pair.baseline.outcome == "ok" and _sound(pair.candidate))
+
+
+def _diverged(pair: Pair) -> tuple[int, ...]:
+    if not (_sound(pair.baseline) and _sound(pair.candidate)):
+        return ()  # only in a void pair: its trials may have been cut short by whatever voided it
+    if pair.candidate.outcome == "records" and not pair.diverged:
+        return tuple(pair.draw.block.tolist())  # every case has its record, and there are more
+    return tuple(pair.diverged)
+
+
+def _timed(name: str, pair: Pair, reference: Reading | None) -> TimedPair:
+    return TimedPair(pair.draw.candidate_first, _reading(pair.baseline), _reading(pair.candidate), name, reference)
+
+
+def _reading(trial: Completed) -> Reading:
+    return Reading(trial.wall_ns, _known(trial.cpu_ns), _known(trial.peak_bytes))
+
+
+def _known(value: int) -> int | None:
+    return None if value < 0 else value
+
+
+def _ended(who: str, workload: str, trial: Completed) -> str:
+    said = trial.stderr.decode("utf-8", "replace").strip().splitlines()
+    last = f": {said[-1][:200]}" if said else ""
+    return f"{who} ended with {trial.outcome} {trial.status} in a timed trial{_of(workload)}{last}"
+
+
+def _of(workload: str) -> str:
+    return f" of workload {workload}" if workload else ""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nightfleet.harness.rules import Over, Quantity
+from nightfleet.harness.rules import MEMORY_FLOOR_BYTES, Over, Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Reading:
         return (self._value(quantity) or 0) > 0
 
     def _value(self, quantity: Quantity) -> int | None:
-        return {"wall": self.wall_ns, "cpu": self.cpu_ns, "memory": self.peak_bytes}[quantity]
+        peak = max(self.peak_bytes, MEMORY_FLOOR_BYTES) if self.peak_bytes else self.peak_bytes
+        return {"wall": self.wall_ns, "cpu": self.cpu_ns, "memory": peak}[quantity]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import typer
 from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
 from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.probe import probe
+from nightfleet.orchestrator.commands.verify import verify
 from nightfleet.orchestrator.log import set_up_log
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(probe)
+app.command()(verify)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,114 @@
+"""`nightfleet verify A B`: two versions of a program in, a verdict out."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
+
+if TYPE_CHECKING:
+    from nightfleet.harness.report import Verification
+    from nightfleet.harness.request import Request
+
+MEANINGS = {
+    "promote": "The same behaviour, and faster: merge it.",
+    "simplify": "The same behaviour, no slower, and simpler: merge it.",
+    "incremental": "The same behaviour and faster, but by less than `thresholds.promote`.",
+    "reject": "The same behaviour, but not faster by enough to matter.",
+    "undecided": "The same behaviour; after all pairs nobody can say whether it is faster.",
+    "incorrect": "It does not do the same: do not merge it.",
+    "broken": "It does not build or run: do not merge it.",
+    "out_of_scope": "It changes what `edit` does not name.",
+    "suspicious": "The figures contradict each other: somebody should read the change.",
+}
+
+
+def verify(
+    baseline: Annotated[str, typer.Argument(metavar="A", help="A revision or a directory: what must be beaten.")],
+    candidate: Annotated[str, typer.Argument(metavar="B", help="A revision or a directory: what is on trial.")],
+    program: Annotated[
+        Path | None, typer.Option(help="A program.md to judge by; without it A's own, else the working tree's.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="speed, or simplify (no gain needed, no loss allowed).")] = "speed",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")] = False,
+) -> None:
+    """Say whether B behaves as A does, and whether it is faster, with evidence.
+
+    Exits with 0 only for promote and simplify, with 1 for every other verdict.
+
+    Example: `nightfleet verify main my-branch`
+    """
+    from nightfleet.harness.verify import verify as judge
+    from nightfleet.orchestrator.commands.watching import Watching
+
+    console = Console(stderr=as_json, highlight=False)
+    request = _request(Path.cwd(), baseline, candidate, program, purpose)
+    with Watching(console) as watching:
+        found, report = judge(request, watching)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(report), indent=2))
+    else:
+        _show(found, report, console)
+    if not found.accepted:
+        raise typer.Exit(ANSWER_IS_NO)
+
+
+def _request(here: Path, baseline: str, candidate: str, program: Path | None, purpose: str) -> "Request":
+    """What the judge is asked; everything that can be refused is refused here, before anything is written."""
+    from nightfleet.harness.cases import new_master
+    from nightfleet.harness.folder import find_tree
+    from nightfleet.harness.repository import Repository
+    from nightfleet.harness.request import Request
+    from nightfleet.native import UserError
+    from nightfleet.orchestrator.program import load_program
+
+    if purpose not in {"speed", "simplify"}:
+        raise UserError(f"--purpose: {purpose!r} is none; choose speed or simplify")
+    try:
+        repository, subfolder = Repository.find(here)
+    except UserError:
+        if not (Path(baseline).is_dir() and Path(candidate).is_dir()):
+            raise
+        repository, subfolder = None, ""
+    base = find_tree(baseline, repository, subfolder)
+    cand = find_tree(candidate, repository, subfolder)
+    if program is not None:
+        loaded = load_program(program)
+    elif "program.md" in base.entries:
+        loaded = load_program(base.read("program.md").decode("utf-8"))
+    elif (here / "program.md").exists():
+        loaded = load_program(here / "program.md")
+    else:
+        raise UserError(f"there is no program.md in {baseline} nor in {here}; write one, or name one with --program")
+    if not any(loaded.arena.scope.frozen_because(path) is None for path in base.files):
+        raise UserError(f"edit: {', '.join(loaded.arena.edit)} matches no file of {baseline}; correct it in program.md")
+    return Request(
+        loaded.arena,
+        base,
+        cand,
+        source=here,
+        state=here / ".nightfleet",
+        program_digest=loaded.digest,
+        master=new_master(),
+        purpose="simplify" if purpose == "simplify" else "speed",
+    )
+
+
+def _show(found: "Verification", report: Path, console: Console) -> None:
+    style = "bold green" if found.accepted else "bold red" if found.verdict != "incremental" else "bold yellow"
+    console.print()
+    console.print(Text.assemble((found.verdict, style), (f"  {MEANINGS[found.verdict]}", "bold")))
+    console.print(Text(found.reason))
+    if found.gain is not None:
+        gain = found.gain
+        console.print(
+            f"gain {gain.estimate:+.1%} (from {gain.low:+.1%} to {gain.high:+.1%}, {gain.clock}), {found.pairs} pairs; "
+            f"{found.cases} cases"
+        )
+    for note in found.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    console.print(Text(f"evidence: {report}/report.json", style="dim"))

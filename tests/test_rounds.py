@@ -1,0 +1,222 @@
+"""Rounds on a real bench: one coin for several workloads, new pages, what a bad end is and whose it is."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import planted
+
+from nightfleet.harness.pairs import BrokenError, PairBench
+from nightfleet.harness.sides import Side, copy_tree, refresh, tree_bytes
+from nightfleet.native import Draw, PairRunner, Sandbox, UserError, Workload
+
+WORKLOAD = Workload(["./p"])
+BLOCK = np.arange(5, dtype=np.int64)
+TWO = {"small": np.arange(3, dtype=np.int64), "large": np.arange(20, 29, dtype=np.int64)}
+
+
+@dataclass
+class Calm:
+    """A runner that does not wait for a calm machine: a busy test machine must not fail these tests."""
+
+    real: PairRunner
+    ran: list[Draw] = field(default_factory=list)
+
+    def warm_up(self, block: Any) -> Any:
+        return self.real.warm_up(block)
+
+    def draw(self, block: Any, *, wait_s: float) -> Draw:
+        del wait_s
+        return self.real.warm_up(block).draw
+
+    def run(self, draw: Draw) -> Any:
+        self.ran.append(draw)
+        return self.real.run(draw)
+
+
+def calm(bench: PairBench) -> dict[str, Calm]:
+    runners = {name: Calm(runner) for name, runner in bench._runners.items()}
+    bench._runners = runners  # type: ignore[assignment]
+    return runners
+
+
+@pytest.fixture(autouse=True)
+def own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    return iter([None])
+
+
+def test_the_workloads_of_a_round_share_coin_and_copies(tmp_path: Path) -> None:
+    tree, journal = planted(tmp_path, "tree"), tmp_path / "draws.jsonl"
+    with PairBench(tree, tree, {"small": WORKLOAD, "large": WORKLOAD}, 1, journal) as bench:
+        runners = calm(bench)
+        rounds = [bench.round(TWO) for _ in range(12)]
+    for round_ in rounds:
+        small, large = round_.draws["small"], round_.draws["large"]
+        assert small.candidate_first is large.candidate_first
+        assert (small.baseline_copy, small.candidate_copy) == (large.baseline_copy, large.candidate_copy)
+        assert [pair.workload for pair in round_.pairs] == ["small", "large"]
+        assert len(large.block) == 9
+        assert not round_.diverged
+    # Without sharing, 12 rounds of two coins and four copies agree once in 2**60.
+    assert {round_.draws["small"].candidate_first for round_ in rounds} == {True, False}
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line["workload"] for line in lines] == ["small", "large"] * 12
+    assert runners["large"].ran == [round_.draws["large"] for round_ in rounds]
+
+
+def test_the_coin_is_the_last_tossed(tmp_path: Path) -> None:
+    # After every look at the load: what was seen of the machine cannot depend on it.
+    tree = planted(tmp_path, "tree")
+    with PairBench(tree, tree, {"small": WORKLOAD, "large": WORKLOAD}, 1, tmp_path / "j") as bench:
+        runners = calm(bench)
+        tossed: list[Draw] = []
+        for runner in runners.values():
+            real = runner.draw
+
+            def draw(block: Any, *, wait_s: float, real: Any = real) -> Draw:
+                tossed.append(real(block, wait_s=wait_s))
+                return tossed[-1]
+
+            runner.draw = draw  # type: ignore[method-assign]
+        for _ in range(8):
+            used = bench.round(TWO).draws
+            assert used["small"].candidate_first is used["large"].candidate_first is tossed[-1].candidate_first
+            assert used["small"].baseline_copy == tossed[-1].baseline_copy
+
+
+def test_the_drawn_copies_get_new_files_before_each_pair(tmp_path: Path) -> None:
+    tree = planted(tmp_path, "tree")
+    with PairBench(tree, Side(tree), WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        runners = calm(bench)
+        copies = bench._sides[1].copies
+        before = [(copy / "p").stat() for copy in copies]
+        bench.round({"": BLOCK})
+        drawn = runners[""].ran[0].candidate_copy
+        after = [(copy / "p").stat() for copy in copies]
+        changed = [i for i in range(len(copies)) if before[i].st_ino != after[i].st_ino]
+        assert bench.facts["fresh pages"].startswith("new")
+    assert changed == [drawn]
+    assert after[drawn].st_mtime_ns == before[drawn].st_mtime_ns
+    assert (after[drawn].st_mode, after[drawn].st_uid) == (before[drawn].st_mode, before[drawn].st_uid)
+
+
+def test_a_large_tree_stays_as_it_is_and_facts_say_so(tmp_path: Path) -> None:
+    tree = planted(tmp_path, "tree")
+    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl", fresh_bytes=1) as bench:
+        runners = calm(bench)
+        before = [(copy / "p").stat().st_ino for copy in bench._sides[0].copies]
+        bench.round({"": BLOCK})
+        assert [(copy / "p").stat().st_ino for copy in bench._sides[0].copies] == before
+        assert bench.facts["fresh pages"].startswith("lost: a tree has")
+        assert runners[""].ran
+
+
+def test_a_refreshed_copy_is_seen_by_its_sandbox_and_is_the_trees_own(tmp_path: Path) -> None:
+    tree = planted(tmp_path, "tree")
+    (tree / "below").mkdir()
+    (tree / "below" / "data").write_text("right")
+    (tree / "link").symlink_to("p")
+    copy = copy_tree(tree, tmp_path)
+    (copy / "below" / "data").write_text("wrong")
+    below = (copy / "below").stat().st_mtime_ns
+    with Sandbox(copy) as sandbox:
+        assert sandbox.run(["cat", "below/data"]).stdout == b"wrong"
+        refresh(copy, tree)
+        assert sandbox.run(["cat", "below/data"]).stdout == b"right"
+        assert sandbox.run(["./link"], stdin=b"1\n").outcome == "ok"
+    assert (copy / "link").is_symlink()
+    assert (copy / "below").stat().st_mtime_ns == below
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["tree", "run", copy.name])
+    assert tree_bytes(tree) == (tree / "p").stat().st_size + 5
+
+
+def test_a_candidate_that_ends_badly_twice_is_broken_with_the_same_draw(tmp_path: Path) -> None:
+    good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
+    with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        runners = calm(bench)
+        with pytest.raises(BrokenError, match=r"the candidate ended with signal 6 .*cannot do 3") as caught:
+            bench.round({"": BLOCK})
+    assert caught.value.trial is not None
+    assert caught.value.trial.outcome == "signal"
+    first, again = runners[""].ran
+    assert first == again
+    assert len((tmp_path / "draws.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_baseline_that_ends_badly_is_the_users_affair(tmp_path: Path) -> None:
+    good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
+    with PairBench(bad, good, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        calm(bench)
+        with pytest.raises(UserError, match="the baseline ended with signal"):
+            bench.round({"": BLOCK})
+        with pytest.raises(UserError, match="the baseline ended with signal"):
+            bench.reference({"": BLOCK})
+
+
+def test_one_record_too_many_is_another_behaviour_and_no_bad_end(tmp_path: Path) -> None:
+    good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", chatters_from=4)
+    with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        calm(bench)
+        assert bench.round({"": BLOCK}).diverged
+        with pytest.raises(UserError, match="the baseline ended with records"):
+            PairBench._ended_well(_Swapped(bench), "", bench._draws({"": BLOCK})[""])  # type: ignore[arg-type]
+
+
+class _Swapped:
+    """A bench whose baseline is the candidate and the other way round."""
+
+    def __init__(self, bench: PairBench) -> None:
+        self.bench, self.counts = bench, bench.counts
+
+    def _run(self, name: str, draw: Draw) -> Any:
+        pair = self.bench._run(name, draw)
+        return SimpleNamespace(void=pair.void, baseline=pair.candidate, candidate=pair.baseline)
+
+
+def test_a_side_that_ends_badly_has_one_more_try_in_a_timing_and_not_one_a_pair(tmp_path: Path) -> None:
+    good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
+    with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        runner = calm(bench)[""]
+        crash, fine = np.array([3], dtype=np.int64), np.array([1], dtype=np.int64)
+        real = runner.run
+
+        def once(draw: Draw) -> Any:
+            # The crash goes away when it is looked for.
+            runner.run = real  # type: ignore[method-assign]
+            return runner.real.run(_with(draw, crash))
+
+        runner.run = once  # type: ignore[method-assign]
+        assert not bench.round({"": fine}).diverged
+        assert bench.counts.repeated == 1
+        with pytest.raises(BrokenError):
+            bench.round({"": crash})
+        assert len(runner.ran) == 2
+
+
+def _with(draw: Draw, block: Any) -> Draw:
+    return Draw(
+        index=draw.index,
+        block=block,
+        candidate_first=draw.candidate_first,
+        baseline_copy=draw.baseline_copy,
+        candidate_copy=draw.candidate_copy,
+    )
+
+
+def test_a_reference_is_a_baseline_trial_beside_the_pair(tmp_path: Path) -> None:
+    tree = planted(tmp_path, "tree", loops=200_000)
+    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        calm(bench)
+        (pair,) = bench.round({"": BLOCK}, reference=True).pairs
+        (without,) = bench.round({"": BLOCK}).pairs
+    assert pair.reference is not None
+    assert pair.reference.wall_ns > 100_000
+    assert without.reference is None
