@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::records::Digest;
 use crate::sandbox::Sandbox;
 use crate::trial::Outcome;
 use crate::workload::{BlockRun, Bounds, Workload};
+
+/// Standard error that is kept over all runs of a batch that did not end well.
+const MOST_STDERR_BYTES: usize = 8 << 20;
 
 /// A sandbox that several calls may hold in turn.
 pub type Shared = Arc<Mutex<Sandbox>>;
@@ -42,6 +46,8 @@ pub struct Results {
     pub done: Vec<bool>,
     /// Refused system calls over all runs.
     pub denied: BTreeMap<String, u64>,
+    /// Bytes of standard error that are kept.
+    stderr: usize,
 }
 
 impl Batch<'_> {
@@ -91,6 +97,7 @@ impl Batch<'_> {
             runs: vec![vec![BlockRun::default(); self.blocks.len()]; self.sides.len()],
             done: vec![false; self.blocks.len()],
             denied: BTreeMap::new(),
+            stderr: 0,
         }
     }
 }
@@ -99,9 +106,37 @@ fn panicked() -> Error {
     Error::Machine("a slot's thread panicked".to_owned())
 }
 
-/// Takes a sandbox for the length of a call. Errors: `Machine` after a panic in another holder.
-pub fn hold(sandbox: &Shared) -> Result<MutexGuard<'_, Sandbox>> {
-    sandbox.lock().map_err(|_| panicked())
+/// Takes a sandbox for the length of a call. After a panic in another holder it is mended before its next
+/// run. Errors: `Interrupted`.
+pub fn hold<'a>(sandbox: &'a Shared, cancel: &AtomicBool) -> Result<MutexGuard<'a, Sandbox>> {
+    loop {
+        match sandbox.try_lock() {
+            Ok(held) => return Ok(held),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                sandbox.clear_poison();
+                let mut held = poisoned.into_inner();
+                held.poisoned = true;
+                return Ok(held);
+            }
+            Err(TryLockError::WouldBlock) if cancel.load(Ordering::Relaxed) => return Err(Error::Interrupted),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(HELD),
+        }
+    }
+}
+
+/// How long a held sandbox is left before it is asked for again.
+const HELD: Duration = Duration::from_millis(2);
+
+/// Takes several, in an order that is the same for everybody (where they lie in memory), so that two calls
+/// that want the same ones never wait for each other. The guards come back in the order of `sandboxes`.
+fn hold_all<'a>(sandboxes: &[&'a Shared], cancel: &AtomicBool) -> Result<Vec<MutexGuard<'a, Sandbox>>> {
+    let mut order: Vec<usize> = (0..sandboxes.len()).collect();
+    order.sort_by_key(|index| Arc::as_ptr(sandboxes[*index]));
+    let mut held: Vec<Option<MutexGuard<'a, Sandbox>>> = sandboxes.iter().map(|_| None).collect();
+    for index in order {
+        held[index] = Some(hold(sandboxes[index], cancel)?);
+    }
+    Ok(held.into_iter().flatten().collect())
 }
 
 /// What the slots of one batch share.
@@ -125,11 +160,9 @@ impl Shift<'_> {
 
     fn work_through(&self, slot: usize, cancel: &AtomicBool) -> Result<()> {
         let batch = self.batch;
-        let mut sides = batch.sides.iter().map(|side| hold(&side[slot])).collect::<Result<Vec<_>>>()?;
-        let mut filter = match batch.filters.get(slot) {
-            Some(filter) => Some(hold(filter)?),
-            None => None,
-        };
+        let wanted: Vec<_> = batch.sides.iter().map(|side| &side[slot]).chain(batch.filters.get(slot)).collect();
+        let mut sides = hold_all(&wanted, cancel)?;
+        let mut filter = if sides.len() > batch.sides.len() { sides.pop() } else { None };
         let starts = offsets(batch.blocks);
         while !self.stop.load(Ordering::Relaxed) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -161,6 +194,12 @@ impl Shift<'_> {
             for (name, count) in &run.trial.denied {
                 *results.denied.entry(name.clone()).or_default() += count;
             }
+            // Most runs have nothing to say that anybody reads; a hostile one could say it 20,000 times.
+            let kept =
+                if run.trial.outcome == Outcome::Ok { 0 } else { MOST_STDERR_BYTES.saturating_sub(results.stderr) };
+            let cut = run.trial.stderr.len().saturating_sub(kept);
+            run.trial.stderr.drain(..cut);
+            results.stderr += run.trial.stderr.len();
             results.runs[side][index] = run;
         }
         results.done[index] = true;

@@ -11,6 +11,8 @@ pub enum Error {
     User(String),
     /// The kernel or the machine could not do it.
     Machine(String),
+    /// The machine could do it, but is too busy now.
+    Busy(String),
     /// Cancelled from outside.
     Interrupted,
 }
@@ -37,7 +39,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::User(message) | Error::Machine(message) => formatter.write_str(message),
+            Error::User(message) | Error::Machine(message) | Error::Busy(message) => formatter.write_str(message),
             Error::Interrupted => formatter.write_str("interrupted"),
         }
     }

@@ -3,6 +3,7 @@
 //! The draw and the run are two calls, so that the caller can record the coin before anything runs:
 //! an order that could be chosen, or forgotten, after the fact would be no coin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -59,16 +60,35 @@ pub struct Pair {
     pub void: Option<String>,
 }
 
+impl Pair {
+    /// Whether every case has a record on both sides, equal, and neither output was malformed.
+    pub fn identical(&self) -> bool {
+        let formed = |run: &BlockRun| run.trial.outcome != trial::Outcome::Records;
+        self.diverged.is_empty() && formed(&self.baseline) && formed(&self.candidate)
+    }
+}
+
 /// Both sides and what they share.
 pub struct PairRunner {
     baseline: Vec<Shared>,
     candidate: Vec<Shared>,
     workload: Workload,
-    cores: Vec<usize>,
-    harness: Vec<usize>,
+    cores: Cores,
     seed: u64,
     bounds: Bounds,
-    next: u64,
+    /// Blocks of the draws so far, by index.
+    drawn: Vec<Vec<i64>>,
+}
+
+/// What a lease holds and what it leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Cores {
+    /// Where trials run.
+    pub leased: Vec<usize>,
+    /// Their SMT siblings, which have to idle.
+    pub siblings: Vec<usize>,
+    /// Where the harness reads and hashes.
+    pub harness: Vec<usize>,
 }
 
 impl PairRunner {
@@ -78,19 +98,27 @@ impl PairRunner {
         baseline: Vec<Shared>,
         candidate: Vec<Shared>,
         workload: Workload,
-        (cores, harness): (Vec<usize>, Vec<usize>),
+        cores: Cores,
         seed: u64,
         bounds: Bounds,
+        cancel: &AtomicBool,
     ) -> Result<Self> {
+        let all: Vec<_> = baseline.iter().chain(&candidate).collect();
+        if (1..all.len()).any(|index| all[..index].iter().any(|other| Arc::ptr_eq(other, all[index]))) {
+            return Err(Error::User(
+                "the same sandbox stands in two places; every copy needs one of its own".to_owned(),
+            ));
+        }
         for (name, side) in [("baseline", &baseline), ("candidate", &candidate)] {
             if side.len() < MIN_COPIES {
                 return Err(Error::User(format!("{name}: {} copies; the least is {MIN_COPIES}", side.len())));
             }
             for sandbox in side {
-                let pinned = hold(sandbox)?.setup.cores.clone();
-                if pinned != cores {
+                let pinned = hold(sandbox, cancel)?.setup.cores.clone();
+                if pinned != cores.leased {
                     return Err(Error::User(format!(
-                        "{name}: a sandbox is pinned to cores {pinned:?}, the lease holds {cores:?}"
+                        "{name}: a sandbox is pinned to cores {pinned:?}, the lease holds {:?}",
+                        cores.leased
                     )));
                 }
             }
@@ -98,7 +126,7 @@ impl PairRunner {
         if workload.has_filter() {
             return Err(Error::User("workload: a filtered workload cannot be timed; time it without".to_owned()));
         }
-        Ok(Self { baseline, candidate, workload, cores, harness, seed, bounds, next: 0 })
+        Ok(Self { baseline, candidate, workload, cores, seed, bounds, drawn: Vec::new() })
     }
 
     /// Waits until the leased cores are calm, then draws coin and copies. Errors: `Machine` when they
@@ -106,8 +134,8 @@ impl PairRunner {
     pub fn draw(&mut self, block: Vec<i64>, wait: Duration, cancel: &AtomicBool) -> Result<Draw> {
         self.workload.check_block(&block)?;
         self.await_calm(wait, cancel)?;
-        let draw = self.toss(self.next, block)?;
-        self.next += 1;
+        let draw = self.toss(self.drawn.len() as u64, block)?;
+        self.drawn.push(draw.block.clone());
         Ok(draw)
     }
 
@@ -135,7 +163,7 @@ impl PairRunner {
                 return Ok(());
             }
             if started.elapsed() >= wait {
-                return Err(Error::Machine(format!(
+                return Err(Error::Busy(format!(
                     "machine too loaded to time: others take {:.0}% of core {core} from us, the limit is {:.0}%, \
                      after waiting {} s; stop what runs there, or time again later",
                     lost * 100.0,
@@ -148,14 +176,24 @@ impl PairRunner {
 
     /// The leased core on which most is lost to others, and the share.
     fn worst_loss(&self, cancel: &AtomicBool) -> Result<(f64, usize)> {
-        let mut worst = (0.0, self.cores[0]);
-        for core in &self.cores {
+        let mut worst = (0.0, self.cores.leased[0]);
+        let before = Snapshot::read()?;
+        for core in &self.cores.leased {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
             let lost = occupy(*core, LOOK)?;
             if lost > worst.0 {
                 worst = (lost, *core);
+            }
+        }
+        // A sibling shares the core's units: what runs there slows a trial as much as what runs here. Its load
+        // is only known in ticks, so nothing short of a whole one is seen.
+        let load = Snapshot::read()?.load_since(&before);
+        for sibling in &self.cores.siblings {
+            let busy = load.get(sibling).map_or(0.0, |load| load.busy);
+            if busy > worst.0 {
+                worst = (busy, *sibling);
             }
         }
         Ok(worst)
@@ -165,28 +203,35 @@ impl PairRunner {
     /// Errors: `User` for a draw that is not this runner's, `Machine`, `Interrupted`.
     pub fn run(&self, draw: &Draw, cancel: &AtomicBool) -> Result<Pair> {
         let missing = || Error::User("draw: names a copy that this runner does not have".to_owned());
-        if draw.index >= self.next && draw.index != WARM_UP {
-            return Err(Error::User(format!("draw: {} was not drawn here (next is {})", draw.index, self.next)));
+        self.workload.check_block(&draw.block)?;
+        let issued = usize::try_from(draw.index).ok().and_then(|index| self.drawn.get(index));
+        if draw.index != WARM_UP && issued != Some(&draw.block) {
+            let next = self.drawn.len();
+            return Err(Error::User(format!(
+                "draw: {} was not drawn here for this block (next is {next})",
+                draw.index
+            )));
         }
         let baseline = self.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
         let candidate = self.candidate.get(draw.candidate_copy).ok_or_else(missing)?;
         self.rouse()?;
-        prime(if draw.candidate_first { baseline } else { candidate }, cancel)?;
         let (before, clocks) = (Snapshot::read()?, Clocks::read()?);
         let (baseline, candidate) = if draw.candidate_first {
-            let second = self.trial(candidate, draw, cancel)?;
-            (self.trial(baseline, draw, cancel)?, second)
+            let first = self.trial(candidate, baseline, draw, cancel)?;
+            (self.trial(baseline, candidate, draw, cancel)?, first)
         } else {
-            let first = self.trial(baseline, draw, cancel)?;
-            (first, self.trial(candidate, draw, cancel)?)
+            let first = self.trial(baseline, candidate, draw, cancel)?;
+            (first, self.trial(candidate, baseline, draw, cancel)?)
         };
         let void = self.void(&before, &clocks)?;
         let diverged = diverged(&draw.block, &baseline, &candidate);
         Ok(Pair { draw: draw.clone(), baseline, candidate, diverged, void })
     }
 
-    fn trial(&self, sandbox: &Shared, draw: &Draw, cancel: &AtomicBool) -> Result<BlockRun> {
-        let mut sandbox = hold(sandbox)?;
+    /// A timed trial, after an empty one in the other side's sandbox.
+    fn trial(&self, sandbox: &Shared, other: &Shared, draw: &Draw, cancel: &AtomicBool) -> Result<BlockRun> {
+        prime(other, cancel)?;
+        let mut sandbox = hold(sandbox, cancel)?;
         self.workload.run(&mut sandbox, None, &draw.block, self.seed, self.bounds, cancel)
     }
 
@@ -194,12 +239,12 @@ impl PairRunner {
     /// A core that idled for 50 ms ran the first trial of a pair 0.05 to 0.17 ms slower than the second: fair
     /// under the coin, but it widens the noise.
     fn rouse(&self) -> Result<()> {
-        self.cores.iter().try_for_each(|core| occupy(*core, ROUSE).map(drop))?;
-        move_to(&self.harness)
+        self.cores.leased.iter().try_for_each(|core| occupy(*core, ROUSE).map(drop))?;
+        move_to(&self.cores.harness)
     }
 
     fn void(&self, before: &Snapshot, clocks: &Clocks) -> Result<Option<String>> {
-        let stolen = Snapshot::read()?.stolen_since(before, &self.cores)?;
+        let stolen = Snapshot::read()?.stolen_since(before, &self.cores.leased)?;
         if let Some(gap) = Clocks::read()?.suspended_since(clocks) {
             return Ok(Some(format!("the machine was suspended for {:.3} s", gap.as_secs_f64())));
         }
@@ -225,14 +270,13 @@ fn occupy(core: usize, length: Duration) -> Result<f64> {
     Ok(1.0 - (used.as_secs_f64() / passed.as_secs_f64()).min(1.0))
 }
 
-/// Runs an empty trial in the sandbox of the side whose turn is second. Every trial of a pair then follows
-/// one of the other side: without it the first found the kernel's paths cold (0.15 ms), and only the second
-/// shared its core with the dismantling of the trial before (0.1 ms).
+/// Runs an empty trial. Every timed one follows such a one of the other side, which warms the kernel's paths
+/// (0.15 ms) and takes most of what the trial before left to be dismantled (0.1 ms; more where it littered).
 fn prime(sandbox: &Shared, cancel: &AtomicBool) -> Result<()> {
     let argv = ["/nothing".to_owned()];
     let timeout = Duration::from_secs(10);
     let plan = Plan { argv: &argv, cwd: "/tree", stdin: &[], timeout, output_bytes: 1 << 16, files: false };
-    trial::run(&mut *hold(sandbox)?, &plan, cancel, &mut |_| true).map(drop)
+    trial::run(&mut *hold(sandbox, cancel)?, &plan, cancel, &mut |_| true).map(drop)
 }
 
 /// Pins this thread.

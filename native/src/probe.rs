@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
 use crate::cgroup::{Held, Slot, Version};
 use crate::error::{Error, Result};
@@ -19,11 +20,11 @@ pub struct Found {
 }
 
 /// Surveys the kernel and builds one sandbox for real. Errors: `Machine` when not even the survey runs.
-pub fn probe() -> Result<Found> {
+pub fn probe(cancel: &AtomicBool) -> Result<Found> {
     let mut kernel = survey()?;
     kernel.extend(groups());
-    let tree = tempdir()?;
-    let opened = Sandbox::open(&Options::new(tree.0.clone(), Profile::Trial));
+    let tree = tempdir(cancel)?;
+    let opened = Sandbox::open(&Options::new(tree.0.clone(), Profile::Trial), cancel);
     let (promises, below_minimum) = match opened {
         Ok(sandbox) => (sandbox.facts(), None),
         Err(error) => (BTreeMap::new(), Some(error.to_string())),
@@ -91,12 +92,12 @@ impl Drop for Scratch {
     }
 }
 
-fn tempdir() -> Result<Scratch> {
+fn tempdir(cancel: &AtomicBool) -> Result<Scratch> {
     let template = std::env::temp_dir().join("nightfleet-probe-XXXXXX");
     let made = nix::unistd::mkdtemp(&template)
         .map(Scratch)
         .map_err(|errno| Error::Machine(format!("no directory like {}: {errno}", template.display())))?;
-    sandbox::give_tree(&made.0)?;
+    sandbox::give_tree(&made.0, cancel)?;
     Ok(made)
 }
 
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn every_feature_is_answered_yes_or_no_with_a_reason() {
-        let found = probe().unwrap();
+        let found = probe(&AtomicBool::new(false)).unwrap();
         for (name, words) in &found.kernel {
             assert!(
                 words.starts_with("yes") || words.starts_with("no: ") || words.starts_with("Landlock"),

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 
 /// Largest environment and argument list together, bytes: they travel in one message.
 const MAX_WORDS_BYTES: usize = wire::MAX_MESSAGE_BYTES / 2;
-/// By default each of the four scratch file systems holds at most this part of the memory limit: what lies
+/// By default the scratch file system holds at most this part of the memory limit: what lies
 /// there is memory too, and stays when its writer is killed, so it should not fill the limit alone.
-const SCRATCH_PART: u64 = 8;
+const SCRATCH_PART: u64 = 4;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -128,7 +128,8 @@ impl Options {
 
     /// The limit on memory: what was asked for, or the profile's. Errors: `User` for 0.
     pub(crate) fn memory_bytes(&self) -> Result<u64> {
-        positive("memory_bytes", self.memory_bytes.unwrap_or(self.profile.limits().0))
+        let bytes = positive("memory_bytes", self.memory_bytes.unwrap_or(self.profile.limits().0))?;
+        at_most("memory_bytes", bytes, MOST_BYTES)
     }
 }
 
@@ -138,18 +139,24 @@ pub(crate) fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
     let (_, pids, file_bytes, scratch_bytes) = profile.limits();
     let memory_bytes = options.memory_bytes()?;
     let tree = existing(&options.tree, "tree")?;
+    if tree.to_str().is_none() {
+        return Err(Error::User(format!("tree: {} is not UTF-8; use another path", tree.display())));
+    }
     if !tree.is_dir() {
         return Err(Error::User(format!("tree: {} is no directory", tree.display())));
     }
     let topology = Topology::read()?;
-    for core in &options.cores {
+    for (index, core) in options.cores.iter().enumerate() {
+        if options.cores[..index].contains(core) {
+            return Err(Error::User(format!("cores: {core} is named twice")));
+        }
         if !topology.allowed.contains(core) {
             let allowed: Vec<_> = topology.allowed.iter().map(ToString::to_string).collect();
             return Err(Error::User(format!("cores: {core} is not among those allowed here ({})", allowed.join(", "))));
         }
     }
     let limits = Limits {
-        pids: positive("pids", options.pids.unwrap_or(pids))?,
+        pids: at_most("pids", positive("pids", options.pids.unwrap_or(pids))?, MOST_PIDS)?,
         file_bytes: options.file_bytes.unwrap_or(file_bytes),
         scratch_bytes: match options.scratch_bytes {
             Some(bytes) => positive("scratch_bytes", bytes)?,
@@ -173,6 +180,15 @@ pub(crate) fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
     })
 }
 
+/// The kernel knows no more process ids than this.
+const MOST_PIDS: u64 = 1 << 22;
+/// More memory than any machine has; beyond it control groups mean "no limit".
+const MOST_BYTES: u64 = 1 << 60;
+
+fn at_most(name: &str, value: u64, most: u64) -> Result<u64> {
+    if value > most { Err(Error::User(format!("{name}: {value} is too many; the most is {most}"))) } else { Ok(value) }
+}
+
 fn positive(name: &str, value: u64) -> Result<u64> {
     if value == 0 { Err(Error::User(format!("{name}: 0 is too few; the least is 1"))) } else { Ok(value) }
 }
@@ -182,14 +198,17 @@ fn existing(path: &Path, what: &str) -> Result<PathBuf> {
 }
 
 /// Places inside that the sandbox furnishes itself.
-const OWN_PLACES: [&str; 6] = ["/", "/proc", "/tmp", "/out", "/home/nightfleet", "/dev"];
+const OWN_PLACES: [&str; 6] = ["/", "/tree", "/tmp", "/out", "/home/nightfleet", "/dev/shm"];
+/// Places of which nothing below may be replaced either.
+const OWN_ROOTS: [&str; 4] = ["/proc", "/dev", "/.scratch", "/.covered"];
 
 fn resolve_bind(bind: &Bind) -> Result<Bind> {
     let what = if bind.writable { "write" } else { "read" };
     if !bind.target.is_absolute() || bind.target.components().any(|c| c.as_os_str() == "..") {
         return Err(Error::User(format!("{what}: {} is not an absolute path without `..`", bind.target.display())));
     }
-    if OWN_PLACES.iter().any(|place| bind.target == Path::new(place)) {
+    let within = |root: &&str| bind.target.starts_with(root) && !bind.target.starts_with("/dev/shm");
+    if OWN_PLACES.iter().any(|place| bind.target == Path::new(place)) || OWN_ROOTS.iter().any(within) {
         return Err(Error::User(format!("{what}: {} belongs to the sandbox itself", bind.target.display())));
     }
     Ok(Bind { source: existing(&bind.source, what)?, ..bind.clone() })
@@ -221,6 +240,17 @@ fn environment(options: &Options, scratch: Option<&Path>) -> Result<Vec<(String,
         return Err(Error::User(format!("env: {bytes} bytes; the limit is {MAX_WORDS_BYTES}")));
     }
     Ok(all.into_iter().collect())
+}
+
+/// Checks a working directory. Errors: `User` for one that is not absolute or has a NUL.
+pub fn check_directory(cwd: &str) -> Result<()> {
+    if !cwd.starts_with('/') || cwd.contains('\0') || cwd.len() > 4096 {
+        return Err(Error::User(format!(
+            "cwd: {:?} is no absolute path inside the sandbox",
+            &cwd[..cwd.len().min(80)]
+        )));
+    }
+    Ok(())
 }
 
 /// Checks a command line. Errors: `User` when it is empty, has a NUL or is too long.

@@ -65,6 +65,8 @@ create_exception!(
     "The kernel or the machine could not do what it should, or this library has a defect."
 );
 
+create_exception!(nightfleet.native, BusyError, MachineError, "The machine could do it, but others keep it busy now.");
+
 #[pymodule]
 mod _native {
     #[pymodule_export]
@@ -73,9 +75,9 @@ mod _native {
 
     #[pymodule_export]
     use super::{
-        Completed, DigestDiff, Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Trials, UserError, Workload,
-        canonical_json, diff_digests, give_tree, hash_files, hash_records, probe_machine, provoke, read_digests,
-        root_digest, run_trials, verify_digests, write_digests,
+        BusyError, Completed, DigestDiff, Draw, Lease, MachineError, Pair, PairRunner, Sandbox, Trials, UserError,
+        Workload, canonical_json, diff_digests, give_tree, hash_files, hash_records, probe_machine, provoke,
+        read_digests, root_digest, run_trials, verify_digests, write_digests,
     };
 }
 
@@ -84,6 +86,7 @@ impl From<Error> for PyErr {
         match error {
             Error::User(message) => UserError::new_err(message),
             Error::Machine(message) => MachineError::new_err(message),
+            Error::Busy(message) => BusyError::new_err(message),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         }
     }
@@ -208,6 +211,23 @@ impl<'py> FromPyObject<'_, 'py> for Seed {
         let refuse = |_| Error::User(format!("seed must be an integer in [0, 2**64); got {}", &*seed));
         Ok(Self(seed.extract().map_err(refuse)?))
     }
+}
+
+/// A whole number that counts something; Python's own overflow would not name the limit.
+#[derive(Clone, Copy)]
+struct Count(u64);
+
+impl<'py> FromPyObject<'_, 'py> for Count {
+    type Error = PyErr;
+
+    fn extract(count: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let refuse = |_| Error::User(format!("expected an integer in [0, 2**64); got {}", &*count));
+        Ok(Self(count.extract().map_err(refuse)?))
+    }
+}
+
+fn size(count: Count) -> usize {
+    usize::try_from(count.0).unwrap_or(usize::MAX)
 }
 
 struct Threads(usize);
@@ -345,9 +365,9 @@ fn read_digests(py: Python<'_>, path: PathBuf) -> PyResult<(Cases<'_>, Digests<'
 
 /// Compares two digest files case by case.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, limit = 100))]
-fn diff_digests(py: Python<'_>, a: PathBuf, b: PathBuf, limit: usize) -> PyResult<DigestDiff> {
-    let diff = door(py, Pace::Long, |cancel| digests::diff(&a, &b, limit, cancel))?;
+#[pyo3(signature = (a, b, *, limit = Count(100)))]
+fn diff_digests(py: Python<'_>, a: PathBuf, b: PathBuf, limit: Count) -> PyResult<DigestDiff> {
+    let diff = door(py, Pace::Long, |cancel| digests::diff(&a, &b, size(limit), cancel))?;
     let cases = diff.cases.into_pyarray(py).unbind();
     Ok(DigestDiff { differing: diff.differing, only_a: diff.only_a, only_b: diff.only_b, cases })
 }
@@ -430,12 +450,12 @@ impl Sandbox {
         read: Vec<Place>,
         write: Vec<Place>,
         env: BTreeMap<String, String>,
-        cores: Vec<usize>,
+        cores: Vec<Count>,
         network: Option<&str>,
-        memory_bytes: Option<u64>,
-        pids: Option<u64>,
-        file_bytes: Option<u64>,
-        scratch_bytes: Option<u64>,
+        memory_bytes: Option<Count>,
+        pids: Option<Count>,
+        file_bytes: Option<Count>,
+        scratch_bytes: Option<Count>,
         unsafe_no_sandbox: bool,
     ) -> PyResult<Self> {
         let network = network.map(profile::parse_network).transpose()?;
@@ -444,15 +464,15 @@ impl Sandbox {
             profile: profile::Profile::parse(profile)?,
             binds: binds(read, false).chain(binds(write, true)).collect(),
             environment: env,
-            cores,
+            cores: cores.into_iter().map(size).collect(),
             network,
-            memory_bytes,
-            pids,
-            file_bytes,
-            scratch_bytes,
+            memory_bytes: memory_bytes.map(|count| count.0),
+            pids: pids.map(|count| count.0),
+            file_bytes: file_bytes.map(|count| count.0),
+            scratch_bytes: scratch_bytes.map(|count| count.0),
             unsafe_no_sandbox,
         };
-        let opened = door(py, Pace::Long, |_| sandbox::Sandbox::open(&options))?;
+        let opened = door(py, Pace::Long, |cancel| sandbox::Sandbox::open(&options, cancel))?;
         let facts = opened.facts();
         Ok(Self { open: Mutex::new(Some(Arc::new(Mutex::new(opened)))), facts })
     }
@@ -462,7 +482,7 @@ impl Sandbox {
         self.facts.clone()
     }
 
-    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = 67_108_864))]
+    #[pyo3(signature = (argv, *, stdin = None, cwd = "/tree", timeout_s = 60.0, output_bytes = Count(67_108_864)))]
     fn run(
         &self,
         py: Python<'_>,
@@ -470,16 +490,17 @@ impl Sandbox {
         stdin: Option<Lent>,
         cwd: &str,
         timeout_s: f64,
-        output_bytes: u64,
+        output_bytes: Count,
     ) -> PyResult<Completed> {
         profile::check_argv(&argv)?;
+        profile::check_directory(cwd)?;
         let shared = self.shared()?;
         let stdin = stdin.as_ref().map_or(&[][..], Lent::bytes);
         let timeout = duration("timeout_s", timeout_s)?;
         let (trial, stdout) = door(py, Pace::Long, |cancel| {
-            let plan = Plan { argv: &argv, cwd, stdin, timeout, output_bytes, files: false };
+            let plan = Plan { argv: &argv, cwd, stdin, timeout, output_bytes: output_bytes.0, files: false };
             let mut stdout = Vec::new();
-            let trial = trial::run(&mut *hold(&shared)?, &plan, cancel, &mut |bytes| {
+            let trial = trial::run(&mut *hold(&shared, cancel)?, &plan, cancel, &mut |bytes| {
                 stdout.extend_from_slice(bytes);
                 true
             })?;
@@ -592,7 +613,7 @@ fn shared(sandboxes: &[Bound<'_, Sandbox>]) -> Result<Vec<Shared>, Error> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = 67_108_864, filters = vec![],
+#[pyo3(signature = (sides, workload, blocks, *, seed, timeout_s = 60.0, output_bytes = Count(67_108_864), filters = vec![],
     stop_after = None, progress = None))]
 #[allow(clippy::too_many_arguments)]
 fn run_trials(
@@ -602,9 +623,9 @@ fn run_trials(
     blocks: Vec<Block>,
     seed: Seed,
     timeout_s: f64,
-    output_bytes: u64,
+    output_bytes: Count,
     filters: Vec<Bound<'_, Sandbox>>,
-    stop_after: Option<usize>,
+    stop_after: Option<Count>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Trials> {
     let sides = sides.iter().map(|side| shared(side)).collect::<Result<Vec<_>, _>>()?;
@@ -616,8 +637,8 @@ fn run_trials(
         workload: &workload.get().0,
         blocks: &blocks,
         seed: seed.0,
-        bounds: bounds(timeout_s, output_bytes)?,
-        stop_after,
+        bounds: bounds(timeout_s, output_bytes.0)?,
+        stop_after: stop_after.map(size),
     };
     let through = AtomicUsize::new(0);
     let tell = |py: Python<'_>| match &progress {
@@ -647,7 +668,7 @@ struct Trials {
 
 impl Trials {
     fn new(py: Python<'_>, results: Results) -> PyResult<Self> {
-        let Results { digests, runs, done, denied } = results;
+        let Results { digests, runs, done, denied, .. } = results;
         let shape = (runs.len(), done.len());
         let grid = |value: fn(&Trial) -> i64| -> PyResult<Py<PyArray2<i64>>> {
             let flat = runs.iter().flatten().map(|run| value(&run.trial)).collect();
@@ -685,10 +706,10 @@ struct Lease {
 #[pymethods]
 impl Lease {
     #[staticmethod]
-    #[pyo3(signature = (*, cores = 1, purpose = "timing", wait_s = None, on_wait = None, runtime_dir = None))]
+    #[pyo3(signature = (*, cores = Count(1), purpose = "timing", wait_s = None, on_wait = None, runtime_dir = None))]
     fn acquire(
         py: Python<'_>,
-        cores: usize,
+        cores: Count,
         purpose: &str,
         wait_s: Option<f64>,
         on_wait: Option<Py<PyAny>>,
@@ -708,7 +729,7 @@ impl Lease {
             };
             let held = lease::Lease::acquire_in(&directory, purpose, wait, note, cancel)?;
             let busy = Load::probe(LOAD_WINDOW, cancel)?.busy();
-            Ok((held, Topology::read()?.choose(cores, &busy)?))
+            Ok((held, Topology::read()?.choose(size(cores), &busy)?))
         })?;
         Ok(Self { held: Mutex::new(Some(held)), choice })
     }
@@ -752,26 +773,29 @@ struct PairRunner {
 #[pymethods]
 impl PairRunner {
     #[new]
-    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = 67_108_864))]
+    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = Count(67_108_864)))]
     #[allow(clippy::too_many_arguments)]
     fn new(
+        py: Python<'_>,
         baseline: Vec<Bound<'_, Sandbox>>,
         candidate: Vec<Bound<'_, Sandbox>>,
         workload: &Bound<'_, Workload>,
         lease: &Bound<'_, Lease>,
         seed: Seed,
         timeout_s: f64,
-        output_bytes: u64,
+        output_bytes: Count,
     ) -> PyResult<Self> {
         let choice = &lease.get().choice;
-        let runner = pair::PairRunner::new(
-            shared(&baseline)?,
-            shared(&candidate)?,
-            workload.get().0.clone(),
-            (choice.leased.clone(), choice.harness.clone()),
-            seed.0,
-            bounds(timeout_s, output_bytes)?,
-        )?;
+        let cores = pair::Cores {
+            leased: choice.leased.clone(),
+            siblings: choice.siblings.clone(),
+            harness: choice.harness.clone(),
+        };
+        let (baseline, candidate, workload) = (shared(&baseline)?, shared(&candidate)?, workload.get().0.clone());
+        let bounds = bounds(timeout_s, output_bytes.0)?;
+        let runner = door(py, Pace::Long, |cancel| {
+            pair::PairRunner::new(baseline, candidate, workload, cores, seed.0, bounds, cancel)
+        })?;
         Ok(Self { runner: Mutex::new(runner), lease: lease.clone().unbind() })
     }
 
@@ -800,8 +824,14 @@ impl PairRunner {
         py: Python<'_>,
         work: impl FnOnce(&mut pair::PairRunner, &AtomicBool) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
-        if self.lease.get().held.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            return Err(Error::User("the timing lease was released; acquire it again".into()).into());
+        match &*self.lease.get().held.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => return Err(Error::User("the timing lease was released; acquire it again".into()).into()),
+            Some(lease) if !lease.is_current() => {
+                return Err(
+                    Error::Machine("the timing lease's file was removed; acquire the lease again".into()).into()
+                );
+            }
+            Some(_) => {}
         }
         door(py, Pace::Long, |cancel| {
             let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -819,7 +849,7 @@ impl PairRunner {
         Ok(Pair {
             baseline_digests: digests(&pair.baseline)?,
             candidate_digests: digests(&pair.candidate)?,
-            identical: pair.diverged.is_empty(),
+            identical: pair.identical(),
             draw: Py::new(py, Draw(pair.draw))?,
             baseline: Py::new(py, Completed::new(py, pair.baseline.trial, &[]))?,
             candidate: Py::new(py, Completed::new(py, pair.candidate.trial, &[]))?,
@@ -838,8 +868,14 @@ struct Draw(pair::Draw);
 impl Draw {
     #[new]
     #[pyo3(signature = (*, index, block, candidate_first, baseline_copy, candidate_copy))]
-    fn new(index: u64, block: Block, candidate_first: bool, baseline_copy: usize, candidate_copy: usize) -> Self {
-        Self(pair::Draw { index, block: block.0, candidate_first, baseline_copy, candidate_copy })
+    fn new(index: Count, block: Block, candidate_first: bool, baseline_copy: Count, candidate_copy: Count) -> Self {
+        Self(pair::Draw {
+            index: index.0,
+            block: block.0,
+            candidate_first,
+            baseline_copy: size(baseline_copy),
+            candidate_copy: size(candidate_copy),
+        })
     }
 
     #[getter]
@@ -892,12 +928,12 @@ struct Pair {
 
 #[pyfunction]
 fn give_tree(py: Python<'_>, path: PathBuf) -> PyResult<()> {
-    door(py, Pace::Long, |_| sandbox::give_tree(&path))
+    door(py, Pace::Long, |cancel| sandbox::give_tree(&path, cancel))
 }
 
 #[pyfunction(name = "probe")]
 fn probe_machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let found = door(py, Pace::Long, |_| probe::probe())?;
+    let found = door(py, Pace::Long, |cancel| probe::probe(cancel))?;
     let answer = PyDict::new(py);
     answer.set_item("kernel", found.kernel)?;
     answer.set_item("promises", found.promises)?;

@@ -7,18 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nightfleet_spawner::meter::Meter;
 use nightfleet_spawner::wire::{self, OUTER_ID_OF_ROOT, Reply, Request, Setup};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Uid;
@@ -29,6 +29,10 @@ use crate::profile::{Options, plan};
 
 /// How long a sandbox may take to stand before the machine is called broken.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a wait looks whether it was cancelled, in milliseconds.
+const LOOK_EVERY: u8 = 50;
+/// How long a spawner may take to end by itself.
+const PARTING: Duration = Duration::from_secs(1);
 /// Tasks of the sandbox itself: the spawner, a trial's init, and the child that counts ids.
 const OWN_TASKS: u32 = 3;
 /// Memory of the same, with room for page tables and kernel stacks.
@@ -44,6 +48,8 @@ pub struct Sandbox {
     pub(crate) memory_bytes: u64,
     pub(crate) pids: u64,
     pub(crate) poisoned: bool,
+    /// The process that made it. A forked child has the same socket and must leave it alone.
+    owner: u32,
     spawner: Child,
     promises: BTreeMap<String, String>,
     // Dropped after the spawner is gone: a group with a process in it cannot be removed.
@@ -54,7 +60,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts a spawner and waits until its sandbox stands. Errors: `User` for impossible requests and
     /// paths, `Machine` where the kernel withholds something below the stated minimum.
-    pub fn open(options: &Options) -> Result<Self> {
+    pub fn open(options: &Options, cancel: &AtomicBool) -> Result<Self> {
         let memory_bytes = options.memory_bytes()?;
         let scratch = options.unsafe_no_sandbox.then(ScratchDirectory::create).transpose()?;
         let mut setup = plan(options, scratch.as_ref().map(|s| s.0.as_path()))?;
@@ -78,12 +84,19 @@ impl Sandbox {
         let pids = setup.limits.pids;
         // The plain limit refuses without a trace: let whoever can tell (the group, or our own count of the
         // tree) meet the cap first, and keep the plain limit as what holds between two looks.
-        setup.limits.pids = pids.saturating_mul(2).saturating_add(64);
+        setup.limits.pids = pids * 2 + 64;
+        if !has(&setup.meters, Meter::MemoryNow) {
+            // Nobody counts what lies in scratch file systems here, so they may hold no more than the limit.
+            setup.limits.scratch_bytes = setup.limits.scratch_bytes.min(memory_bytes);
+        }
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| Error::Machine(format!("no socket pair for the spawner: {errno}")))?;
         let spawner = start_spawner(theirs)?;
-        let descriptors: Vec<_> =
-            joins.iter().map(AsRawFd::as_raw_fd).chain(meters.iter().map(|(_, fd)| fd.as_raw_fd())).collect();
+        let own = own_process()?;
+        let descriptors: Vec<_> = std::iter::once(own.as_raw_fd())
+            .chain(joins.iter().map(AsRawFd::as_raw_fd))
+            .chain(meters.iter().map(|(_, fd)| fd.as_raw_fd()))
+            .collect();
         let mut sandbox = Self {
             options: options.clone(),
             setup,
@@ -92,32 +105,57 @@ impl Sandbox {
             memory_bytes,
             pids,
             poisoned: false,
+            owner: std::process::id(),
             spawner,
             promises: BTreeMap::new(),
             _slot: slot,
             _scratch: scratch,
         };
         let request = Request::Setup(Box::new(sandbox.setup.clone()));
-        wire::send(sandbox.socket.as_raw_fd(), &request, &descriptors)
-            .map_err(|errno| spawner_gone(&errno.to_string()))?;
-        sandbox.promises = sandbox.await_ready()?;
+        sandbox.tell(&request, &descriptors)?;
+        sandbox.promises = sandbox.await_ready(cancel)?;
         Ok(sandbox)
     }
 
     /// Makes the sandbox whole again after a trial that was broken off or took the spawner along.
-    pub(crate) fn mend(&mut self) -> Result<()> {
+    pub(crate) fn mend(&mut self, cancel: &AtomicBool) -> Result<()> {
+        if self.owner != std::process::id() {
+            return Err(Error::User(format!(
+                "this sandbox belongs to process {}; a forked child has to make its own",
+                self.owner
+            )));
+        }
         if self.poisoned {
-            *self = Self::open(&self.options.clone())?;
+            *self = Self::open(&self.options.clone(), cancel)?;
         }
         Ok(())
     }
 
-    fn await_ready(&mut self) -> Result<BTreeMap<String, String>> {
-        use std::os::fd::AsFd;
-        let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(SETUP_TIMEOUT).unwrap_or(PollTimeout::MAX);
-        if poll(&mut waiting, timeout) == Ok(0) {
-            return Err(Error::Machine(format!("the sandbox did not stand within {} s", SETUP_TIMEOUT.as_secs())));
+    /// Sends a request. Errors: `User` when it is too large for one message, `Machine` when nobody listens.
+    pub(crate) fn tell(&self, request: &Request, descriptors: &[std::os::fd::RawFd]) -> Result<()> {
+        wire::send(self.socket.as_raw_fd(), request, descriptors).map_err(|errno| match errno {
+            Errno::EMSGSIZE => Error::User(format!(
+                "paths, command and environment together take more than {} bytes when encoded; use fewer or shorter ones",
+                wire::MAX_MESSAGE_BYTES
+            )),
+            _ => spawner_gone(errno.desc()),
+        })
+    }
+
+    fn await_ready(&mut self, cancel: &AtomicBool) -> Result<BTreeMap<String, String>> {
+        let started = Instant::now();
+        loop {
+            let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut waiting, LOOK_EVERY).is_ok_and(|ready| ready > 0) {
+                break;
+            }
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            if started.elapsed() >= SETUP_TIMEOUT {
+                let limit = SETUP_TIMEOUT.as_secs();
+                return Err(Error::Machine(format!("the sandbox did not stand within {limit} s")));
+            }
         }
         match wire::receive::<Reply>(self.socket.as_raw_fd()) {
             Ok(Some((Reply::Ready(promises), _))) => Ok(promises),
@@ -134,6 +172,13 @@ impl Sandbox {
             return Error::User(format!(
                 "the tree {tree} cannot be used by the sandbox's user (host id {id}): {why}; \
                  hand a tree of your own making over with nightfleet.native.give_tree(path)"
+            ));
+        }
+        let mounts_a_bind =
+            self.options.binds.iter().any(|bind| step == format!("mounting {} in the sandbox", bind.target.display()));
+        if mounts_a_bind {
+            return Error::User(format!(
+                "{why}; what is shown below /tree must be there in the tree, and a file must be shown over a file"
             ));
         }
         if step.starts_with("opening") || step.starts_with("writing to") {
@@ -204,9 +249,19 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         // The spawner ends when its socket does, and takes a running trial along.
         let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-        let _ = self.spawner.wait();
+        let started = Instant::now();
+        while !matches!(self.spawner.try_wait(), Ok(Some(_)) | Err(_)) {
+            if started.elapsed() > PARTING {
+                // Stopped or stuck; its death takes init along, and init's death everything else.
+                let _ = self.spawner.kill();
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 }
 
@@ -214,6 +269,15 @@ static NEXT_SANDBOX: AtomicU64 = AtomicU64::new(0);
 
 fn has(meters: &[Meter], wanted: Meter) -> bool {
     meters.contains(&wanted)
+}
+
+/// A descriptor of this process, for spawners to see it die by.
+fn own_process() -> Result<OwnedFd> {
+    // SAFETY: asks for a descriptor of our own process, which is ours then.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) })
+        .map_err(|errno| Error::Machine(format!("no descriptor of this process: {}", errno.desc())))?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 pub(crate) fn spawner_gone(why: &str) -> Error {
@@ -229,19 +293,22 @@ pub fn sandbox_uid() -> u32 {
 /// Hands a tree that the harness made to the sandbox's user, so that sandboxed programs can read and
 /// write it. Links are not followed. As an ordinary user there is nothing to do. Errors: `User` for a
 /// path that is no directory, `Machine` when the owner cannot be changed.
-pub fn give_tree(path: &Path) -> Result<()> {
+pub fn give_tree(path: &Path, cancel: &AtomicBool) -> Result<()> {
     if !path.is_dir() {
         return Err(Error::User(format!("give_tree: {} is no directory", path.display())));
     }
-    if Uid::effective().is_root() { give(path, sandbox_uid()) } else { Ok(()) }
+    if Uid::effective().is_root() { give(path, sandbox_uid(), cancel) } else { Ok(()) }
 }
 
-fn give(path: &Path, id: u32) -> Result<()> {
+fn give(path: &Path, id: u32, cancel: &AtomicBool) -> Result<()> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
     let refused = |error: std::io::Error| Error::Machine(format!("handing over {}: {error}", path.display()));
     std::os::unix::fs::lchown(path, Some(id), Some(id)).map_err(refused)?;
     if path.is_dir() && !path.is_symlink() {
         for entry in std::fs::read_dir(path).map_err(refused)? {
-            give(&entry.map_err(refused)?.path(), id)?;
+            give(&entry.map_err(refused)?.path(), id, cancel)?;
         }
     }
     Ok(())

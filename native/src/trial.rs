@@ -18,6 +18,8 @@ use crate::tree;
 
 /// How often a running trial is looked at when nothing else happens: for Ctrl-C and for limits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How much later than the harness the spawner ends a trial by itself.
+const GRACE: Duration = Duration::from_secs(10);
 /// What is kept of standard error: its end.
 const STDERR_TAIL_BYTES: usize = 64 << 10;
 /// Read at once. A pipe holds this much where the kernel allows, so that the program seldom waits.
@@ -125,7 +127,8 @@ pub fn run(
     cancel: &AtomicBool,
     sink: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Trial> {
-    sandbox.mend()?;
+    block_pipe_signal();
+    sandbox.mend(cancel)?;
     sandbox.poisoned = true;
     let (trial, whole) = Run::launch(sandbox, plan)?.attend(cancel, sink)?;
     sandbox.poisoned = !whole;
@@ -174,7 +177,8 @@ impl<'a> Run<'a> {
         for ours in [Some(&stdin), Some(&stdout), Some(&stderr), files.as_ref()].into_iter().flatten() {
             fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| machine("setting up a pipe", errno))?;
         }
-        let launch = Launch { argv: plan.argv.to_vec(), cwd: sandbox.place(plan.cwd), files: plan.files };
+        let deadline_ms = plan.timeout.saturating_add(GRACE).as_millis().min(i32::MAX as u128) as u32;
+        let launch = Launch { argv: plan.argv.to_vec(), cwd: sandbox.place(plan.cwd), deadline_ms, files: plan.files };
         let run = Self {
             sandbox,
             plan,
@@ -193,8 +197,7 @@ impl<'a> Run<'a> {
             kills_before: sandbox.meter(Meter::OomKills),
             spawner_killed: false,
         };
-        wire::send(sandbox.socket.as_raw_fd(), &Request::Launch(launch), &wire::raw(&theirs))
-            .map_err(|errno| spawner_gone(errno.desc()))?;
+        sandbox.tell(&Request::Launch(launch), &wire::raw(&theirs))?;
         Ok(run)
     }
 
@@ -439,6 +442,14 @@ fn read_some(pipe: &mut Option<OwnedFd>, buffer: &mut [u8]) -> Option<usize> {
         Err(Errno::EINTR) => Some(0),
         Err(_) => None,
     }
+}
+
+/// A program that closes its input early must not kill the harness, whatever Python has made of SIGPIPE.
+/// Trials run on threads of ours, so nobody else's mask changes.
+fn block_pipe_signal() {
+    let mut mask = nix::sys::signal::SigSet::empty();
+    mask.add(nix::sys::signal::Signal::SIGPIPE);
+    let _ = mask.thread_block();
 }
 
 fn monotonic_ns() -> i64 {

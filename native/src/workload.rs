@@ -118,6 +118,11 @@ impl Workload {
                 return Err(Error::User("filter: works on standard output, not on files".to_owned()));
             }
         }
+        if let Some(bad) = words.manifest.iter().flatten().find(|line| line.contains(['\n', '\0'])) {
+            return Err(Error::User(format!(
+                "manifest: {bad:?} has a newline or a NUL, so it cannot be fed as a case"
+            )));
+        }
         Ok(Self { argv: words.argv, feed, record, canonical, filter: words.filter, manifest: words.manifest })
     }
 

@@ -10,7 +10,7 @@ use landlock::{
 use nightfleet_spawner::wire::{Limits, Network, Setup};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::resource::{Resource, rlim_t, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::unistd::Pid;
@@ -43,25 +43,38 @@ pub fn pin(cores: &[usize]) -> nix::Result<()> {
 /// Limits that are inherited by every trial, set once. Everything else is put to a fixed value too, so
 /// that the shell a user launched from has no say.
 pub fn limit(limits: &Limits, isolated: bool) -> nix::Result<()> {
-    let infinite = libc::RLIM_INFINITY;
     let stack: rlim_t = 8 << 20;
     // Not 0: a core handler behind a pipe is run all the same at 0, and only at 1 is it left alone.
-    setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
-    setrlimit(Resource::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)?;
-    let (_, hard_files) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
-    let files = limits.open_files.min(hard_files);
-    setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
-    let (_, hard_stack) = nix::sys::resource::getrlimit(Resource::RLIMIT_STACK)?;
+    lower(Resource::RLIMIT_CORE, 1)?;
+    lower(Resource::RLIMIT_FSIZE, limits.file_bytes)?;
+    lower(Resource::RLIMIT_NOFILE, limits.open_files)?;
+    let (_, hard_stack) = getrlimit(Resource::RLIMIT_STACK)?;
     setrlimit(Resource::RLIMIT_STACK, stack.min(hard_stack), hard_stack)?;
-    let (_, hard_cpu) = nix::sys::resource::getrlimit(Resource::RLIMIT_CPU)?;
-    setrlimit(Resource::RLIMIT_CPU, hard_cpu.min(infinite), hard_cpu)?;
+    let (_, hard_cpu) = getrlimit(Resource::RLIMIT_CPU)?;
+    setrlimit(Resource::RLIMIT_CPU, hard_cpu, hard_cpu)?;
     if isolated {
         // In a user namespace of its own the count is that namespace's: spawner, init and program.
-        let (_, hard_processes) = nix::sys::resource::getrlimit(Resource::RLIMIT_NPROC)?;
-        let processes = (limits.pids + 2).min(hard_processes);
-        setrlimit(Resource::RLIMIT_NPROC, processes, processes)?;
+        lower(Resource::RLIMIT_NPROC, limits.pids.saturating_add(2))?;
     }
     Ok(())
+}
+
+/// Both limits of a resource, or what the harness itself is held to where that is less: within a user
+/// namespace nobody may raise a hard limit.
+fn lower(resource: Resource, wanted: rlim_t) -> nix::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    setrlimit(resource, wanted.min(hard), wanted.min(hard))
+}
+
+/// What cores come to: the limit that holds, in words.
+pub fn core_limit() -> String {
+    match getrlimit(Resource::RLIMIT_CORE) {
+        Ok((1, _)) => "RLIMIT_CORE 1, which keeps core handlers away too".to_owned(),
+        Ok((limit, _)) => {
+            format!("RLIMIT_CORE {limit} (a hard limit of this machine); a core handler behind a pipe still runs")
+        }
+        Err(errno) => format!("lost: {}", errno.desc()),
+    }
 }
 
 /// No set-id program gives anything, no capability can come back, no one may read this process.

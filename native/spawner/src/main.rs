@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nightfleet_spawner::board::{Board, Report};
+use nightfleet_spawner::meter::Meter;
 use nightfleet_spawner::wire::{self, Launch, Network, Reply, Request, Setup};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -67,9 +68,10 @@ fn confine_descriptors() {
 }
 
 fn prepare(setup: Setup, mut descriptors: Vec<OwnedFd>) -> Outcome<(Stage, BTreeMap<String, String>)> {
-    if descriptors.len() != setup.joins + setup.meters.len() {
+    if descriptors.len() != 1 + setup.joins + setup.meters.len() {
         return Err(Errno::EBADMSG).at("reading the request");
     }
+    let harness = descriptors.remove(0);
     let meter_files = descriptors.split_off(setup.joins);
     for group in &descriptors {
         nix::unistd::write(group, b"0").at("joining the control group")?;
@@ -93,7 +95,9 @@ fn prepare(setup: Setup, mut descriptors: Vec<OwnedFd>) -> Outcome<(Stage, BTree
     let meters = setup.meters.iter().copied().zip(meter_files).collect();
     let board = Board::map().at("mapping the report")?;
     let go = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).at("making an event counter")?;
-    Ok((Stage { setup, filter, notify, proc, meters, board, go }, promises))
+    let mut stage = Stage { setup, filter, notify, proc, meters, own_memory: 0, board, go, harness };
+    stage.own_memory = stage.meter(Meter::MemoryNow).max(0);
+    Ok((stage, promises))
 }
 
 /// Finds which /proc this kernel lets a trial have, by mounting one in a throw-away child.
@@ -138,7 +142,7 @@ pub fn can_notify() -> bool {
 
 fn describe(setup: &Setup, proc: ProcMount, notify: bool, promises: &mut BTreeMap<String, String>) {
     let mut promise = |name: &str, how: &str| promises.insert(name.to_owned(), how.to_owned());
-    promise("core dumps", "RLIMIT_CORE 1, which keeps core handlers away too");
+    promise("core dumps", &confine::core_limit());
     if !setup.isolate {
         promise("isolation", "lost: unsafe_no_sandbox was asked for");
         return;
@@ -187,9 +191,27 @@ pub unsafe fn clone_process(flags: u64, pidfd: Option<&mut RawFd>) -> nix::Resul
     Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))
 }
 
+/// Waits for a request; false when the harness is dead.
+fn spoken_to(stage: &Stage) -> bool {
+    // SAFETY: the socket stays open for the life of this process.
+    let parent = unsafe { BorrowedFd::borrow_raw(PARENT) };
+    loop {
+        let mut waiting =
+            [PollFd::new(parent, PollFlags::POLLIN), PollFd::new(stage.harness.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+            Ok(_) => return waiting[0].any() == Some(true),
+        }
+    }
+}
+
 /// Answers requests until the harness is gone.
 fn serve(stage: Stage) {
     loop {
+        if !spoken_to(&stage) {
+            return;
+        }
         match wire::receive::<Request>(PARENT) {
             Ok(Some((Request::Launch(launch), descriptors))) => {
                 if run_trial(&stage, &launch, descriptors).is_err() {
@@ -226,7 +248,7 @@ fn run_trial(stage: &Stage, launch: &Launch, descriptors: Vec<OwnedFd>) -> Resul
     drop(descriptors);
     wire::send(PARENT, &Reply::Started(init.as_raw()), &[])?;
     stage.go.write(1)?;
-    let alive = watch(init, &pidfd);
+    let alive = watch(stage, init, &pidfd, launch.deadline_ms);
     let _ = waitpid(init, None);
     if !stage.setup.isolate {
         // Init may have been killed before it could clear up; its orphans are then ours.
@@ -242,19 +264,28 @@ fn run_trial(stage: &Stage, launch: &Launch, descriptors: Vec<OwnedFd>) -> Resul
 
 /// Waits for init's end; kills it when told to, or when the harness is gone. Init's death ends its
 /// process namespace and everything in it.
-fn watch(init: Pid, pidfd: &OwnedFd) -> Result<(), Errno> {
+fn watch(stage: &Stage, init: Pid, pidfd: &OwnedFd, deadline_ms: u32) -> Result<(), Errno> {
     // SAFETY: the socket stays open for the life of this process.
     let parent = unsafe { BorrowedFd::borrow_raw(PARENT) };
     loop {
-        let mut waiting =
-            [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(parent.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waiting, PollTimeout::NONE) {
+        let mut waiting = [
+            PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(parent.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stage.harness.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut waiting, PollTimeout::try_from(deadline_ms).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno),
             Ok(_) => {}
         }
         if waiting[0].any() == Some(true) {
             return Ok(());
+        }
+        if waiting[1].any() != Some(true) {
+            // The harness is dead though something (a forked child of it) keeps its socket open, or it has
+            // let the deadline pass by far: nobody is left to ask.
+            let _ = kill(init, Signal::SIGKILL);
+            return Err(Errno::ETIMEDOUT);
         }
         let told_to = matches!(wire::receive::<Request>(parent.as_raw_fd()), Ok(Some((Request::Kill, _))));
         let _ = kill(init, Signal::SIGKILL);

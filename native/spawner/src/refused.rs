@@ -68,6 +68,9 @@ pub fn describe(number: i64, argument: u64) -> String {
         libc::SYS_ioctl => Some("ioctl that types into a terminal".to_owned()),
         libc::SYS_personality => Some(format!("personality({argument:#x})")),
         libc::SYS_socketpair => Some(format!("socketpair({}, SOCK_DGRAM or another family)", family(argument))),
+        libc::SYS_inotify_init1 => Some("inotify_init1".to_owned()),
+        libc::SYS_mincore => Some("mincore".to_owned()),
+        libc::SYS_fadvise64 => Some("fadvise64 that drops cached pages".to_owned()),
         libc::SYS_prlimit64 => Some("prlimit on another process".to_owned()),
         _ => None,
     };

@@ -52,7 +52,8 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-/// Device nodes: those that a program may rely on and that hold no state.
+/// Device nodes: those that a program may rely on and that hold no state. Their mounts are read-only like all
+/// others, which forbids changing their times, not writing to them.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Top-level directories of programs and libraries; symbolic links on merged-/usr systems.
 const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -189,7 +190,7 @@ fn open_sources(setup: &Setup) -> Outcome<Vec<Source>> {
     }
     for name in DEVICES {
         let path = Path::new("/dev").join(name);
-        let mut source = open_source(&path, path.clone(), true)?;
+        let mut source = open_source(&path, path.clone(), false)?;
         source.device = true;
         sources.push(source);
     }

@@ -44,11 +44,16 @@ pub struct Stage {
     pub proc: ProcMount,
     /// The meters of the control group.
     pub meters: Vec<(Meter, OwnedFd)>,
+    /// Memory of the group when the sandbox stood and nothing had run in it. Later readings would include
+    /// what an earlier trial left in the page cache, which a trial could use to hide its own peak.
+    pub own_memory: i64,
     /// Where the report is written.
     pub board: Board,
     /// Counts up when the spawner has gone back to waiting. It shares the trial's control group, so what it
     /// still did after the program began would be charged to the program.
     pub go: EventFd,
+    /// The harness's process: readable once that is dead.
+    pub harness: OwnedFd,
 }
 
 /// Which /proc a trial may have.
@@ -86,7 +91,8 @@ impl Stage {
         (fresh | network) as u64
     }
 
-    fn meter(&self, wanted: Meter) -> i64 {
+    /// Reads one meter; -1 where it is missing.
+    pub fn meter(&self, wanted: Meter) -> i64 {
         let found = self.meters.iter().find(|(meter, _)| *meter == wanted);
         found.and_then(|(meter, file)| meter.read(file).ok()).and_then(|v| i64::try_from(v).ok()).unwrap_or(-1)
     }
@@ -110,7 +116,7 @@ impl Stage {
             if cpu >= 0 && report.cpu_ns >= 0 {
                 report.cpu_ns = (cpu - report.cpu_ns - own_cpu_ns).max(0);
             }
-            report.peak_bytes = if peak < 0 { -1 } else { (peak - before.memory).max(0) };
+            report.peak_bytes = if peak < 0 { -1 } else { (peak - self.own_memory).max(0) };
             report.oom_kills = (kills - before.oom_kills).max(0);
             report.pid_refusals = (refused - before.pid_refusals).max(0);
         });
@@ -121,17 +127,12 @@ impl Stage {
         for (meter, file) in self.meters.iter().filter(|(meter, _)| *meter == Meter::MemoryPeak) {
             let _ = meter.reset(file);
         }
-        Before {
-            memory: self.meter(Meter::MemoryNow).max(0),
-            oom_kills: self.meter(Meter::OomKills),
-            pid_refusals: self.meter(Meter::ForksRefused),
-        }
+        Before { oom_kills: self.meter(Meter::OomKills), pid_refusals: self.meter(Meter::ForksRefused) }
     }
 }
 
 /// The meters before a trial.
 pub struct Before {
-    memory: i64,
     oom_kills: i64,
     pid_refusals: i64,
 }

@@ -58,7 +58,8 @@ pub struct Limits {
     pub open_files: u64,
 }
 
-/// The first message: how to build the sandbox. Descriptors: `joins` cgroup files, then one a meter.
+/// The first message: how to build the sandbox. Descriptors: the harness's process (a pidfd), `joins` cgroup
+/// files, then one a meter.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Setup {
     /// False only for `unsafe_no_sandbox`: limits and clean-up, but no isolation.
@@ -93,6 +94,9 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// Working directory inside.
     pub cwd: String,
+    /// When the spawner itself ends it, milliseconds from the launch: well past the harness's own deadline, for
+    /// a harness that is there no more.
+    pub deadline_ms: u32,
     /// Whether the regular files under /out are sent over the fourth descriptor at the end.
     pub files: bool,
 }

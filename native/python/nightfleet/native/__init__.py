@@ -20,6 +20,7 @@ do it). Arguments of the wrong kind may also raise TypeError. Never a Rust panic
 """
 
 from nightfleet.native._native import (
+    BusyError,
     Completed,
     DigestDiff,
     Draw,
@@ -46,6 +47,7 @@ from nightfleet.native._native import (
 )
 
 __all__ = [
+    "BusyError",
     "Completed",
     "DigestDiff",
     "Draw",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 __all__ = [
+    "BusyError",
     "Completed",
     "DigestDiff",
     "Draw",
@@ -44,6 +45,9 @@ class UserError(ValueError):
 
 class MachineError(RuntimeError):
     """The kernel or the machine could not do what it should, or this library has a defect."""
+
+class BusyError(MachineError):
+    """The machine could do it, but others keep it busy now."""
 
 def hash_records(
     data: Buffer,
@@ -127,8 +131,8 @@ def verify_digests(path: str | PathLike[str], metadata: Buffer, root: str) -> No
 def read_digests(path: str | PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Cases, ascending, of shape (n,), and digests of shape (n, 2), [high, low]. Raises as `root_digest`."""
 
-def diff_digests(a: str | PathLike[str], b: str | PathLike[str], *, limit: int = 100) -> DigestDiff:
-    """Compares two files case by case, in a single pass over each. Raises as `root_digest`, for either."""
+def diff_digests(a: str | PathLike[str], b: str | PathLike[str], *, limit: int = ...) -> DigestDiff:
+    """Compares two files case by case, in one pass over each; lists `limit` (100) cases. Raises as `root_digest`."""
 
 @final
 class DigestDiff:
@@ -187,14 +191,14 @@ class Sandbox:
         """Builds the sandbox and waits until it stands.
 
         `profile` sets what is not given: "trial" and "scorer" see the tree read-only and have no network (4 GiB of
-        memory, 512 tasks, files to 1 GiB, scratch file systems of 256 MiB each); "build", "setup", "test" and "agent"
+        memory, 512 tasks, files to 1 GiB, scratch of 256 MiB); "build", "setup", "test" and "agent"
         may write to it and make UNIX sockets (16 GiB, 4096 tasks, files to 16 GiB, scratch of 4 GiB); "setup" has the
         host's network, "test" TCP over a loopback of its own.
 
         `read` and `write` make further host paths visible at the same place, or, as pairs (host path, path inside),
         elsewhere; well-known credential files at their top are hidden. `cores` pins programs (and forbids them to
         leave); empty means all. `memory_bytes` and `pids` bound all of a program's processes together, `file_bytes`
-        each file, `scratch_bytes` each fresh file system (by default at most an eighth of the memory). Without a
+        each file, `scratch_bytes` all scratch together (by default at most a quarter of the memory). Without a
         writable control group memory and tasks are counted by looking every 20 ms, so a short overshoot goes unseen.
 
         As root, programs run under a host id of their own, which must be able to read the tree: see `give_tree`.
@@ -216,16 +220,16 @@ class Sandbox:
         stdin: Buffer | None = None,
         cwd: str = "/tree",
         timeout_s: float = 60.0,
-        output_bytes: int = 67108864,
+        output_bytes: int = ...,
     ) -> Completed:
         """Runs one program to its end. A program that misbehaves is an `outcome`, never an exception.
 
-        A name without a slash is looked up on the PATH inside. `output_bytes` bounds standard output and standard
+        Threads that share a sandbox take turns. A forked child has to make its own. A name without a slash is looked up on the PATH inside. `output_bytes` (64 MiB) bounds standard output and standard
         error each. Raises UserError for an impossible command, MachineError when the sandbox itself fails.
         """
 
     def close(self) -> None:
-        """Ends the spawner and whatever runs in it. May be called twice."""
+        """Ends the spawner; a run in another thread goes on to its end first. May be called twice."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -318,7 +322,7 @@ def run_trials(
     *,
     seed: int,
     timeout_s: float = 60.0,
-    output_bytes: int = 67108864,
+    output_bytes: int = ...,
     filters: Sequence[Sandbox] = ...,
     stop_after: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -379,7 +383,7 @@ class Trials:
 
     @property
     def stderr(self) -> list[list[bytes]]:
-        """[side][block]: the last 64 KiB of standard error."""
+        """[side][block]: the end of standard error of blocks that did not end well, 8 MiB over all of them."""
 
 @final
 class Lease:
@@ -388,16 +392,16 @@ class Lease:
     @staticmethod
     def acquire(
         *,
-        cores: int = 1,
+        cores: int = ...,
         purpose: str = "timing",
         wait_s: float | None = None,
         on_wait: Callable[[str, float], None] | None = None,
         runtime_dir: _Path | None = None,
     ) -> Lease:
-        """Waits for the lease (without end, or `wait_s` seconds) and chooses `cores` quiet physical cores.
+        """Waits for the lease (without end, or `wait_s` seconds) and chooses `cores` (1) quiet physical cores.
 
         `on_wait(holder, seconds)` is called about every 50 ms while another holds it. Raises UserError for more cores
-        than there are or a runtime directory that is not private; MachineError when `wait_s` has passed.
+        than there are; MachineError when `wait_s` has passed or the runtime directory is not private.
         """
 
     @property
@@ -437,7 +441,7 @@ class PairRunner:
         *,
         seed: int,
         timeout_s: float = 60.0,
-        output_bytes: int = 67108864,
+        output_bytes: int = ...,
     ) -> Self:
         """Each side needs at least 4 sandboxes over fresh copies of its tree, pinned to the leased cores.
 
@@ -450,12 +454,15 @@ class PairRunner:
     def draw(self, block: _Block, *, wait_s: float = 60.0) -> Draw:
         """Waits until the leased cores are calm, then draws coin and copies from the system's entropy.
 
-        Record the draw before `run`. Raises MachineError ("machine too loaded to time") after `wait_s` seconds,
-        UserError when the lease was released.
+        Record the draw before `run`. Raises BusyError ("machine too loaded to time") after `wait_s` seconds,
+        UserError when the lease was released, MachineError when its file was removed.
         """
 
     def run(self, draw: Draw) -> Pair:
-        """Runs the drawn pair; a pair that was broken off is run again with the same draw."""
+        """Runs the drawn pair; a pair that was broken off is run again with the same draw.
+
+        Its block must be the one that was drawn under its index here (or its index that of a warm-up pair).
+        """
 
 @final
 class Draw:
