@@ -15,6 +15,7 @@ from nightfleet.harness.arena import Arena, read_arena
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.job import BaselineFailedError, BuildFailedError, SetupFailedError
+from nightfleet.harness.store import Store
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Built, Workspace
 from nightfleet.native import MachineError, Sandbox, UserError
@@ -388,8 +389,26 @@ def test_set_up_runs_once_per_lock_file_and_never_for_a_candidate(ground: Ground
     assert (second.path / "sum").read_text() == (first.path / "sum").read_text()
     candidate = workspace.build(ground.tree({**files, "Cargo.lock": "two\n"}), baseline=first)
     assert (candidate.path / "sum").read_text().startswith("one\n")
+    assert first.provision is not None
+    assert candidate.provision == first.provision
+    assert len(list((ground.state / "setups").glob("*/record.json"))) == 1
+    assert set(first.provision.files) == {"fetched"}
     third = workspace.build(ground.tree({**files, "Cargo.lock": "two\n"}))
     assert (third.path / "sum").read_text().startswith("two\n")
+
+
+def test_who_waited_for_a_lock_makes_nothing_again(open_ground: Path) -> None:
+    store, made = Store(open_ground / "store"), []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+
+    for _ in range(2):
+        store._make("key", make, Path.is_dir)
+    assert len(made) == 1
+    with pytest.raises(MachineError, match="changes under our hands"):
+        store.obtain("key", make, lambda _: False)
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
 
 
 def test_gc_removes_what_was_used_longest_ago_and_nothing_in_use(ground: Ground) -> None:
@@ -398,10 +417,12 @@ def test_gc_removes_what_was_used_longest_ago_and_nothing_in_use(ground: Ground)
     paths = [built.path for built in builds]
     assert workspace.gc(0) == 0
     assert all(path.exists() for path in paths)
+    # The second was begun before the first was used again.
+    workspace.build(ground.tree({**C, "spare.c": "0"})).release()
     builds[0].release()
     builds[1].release()
     assert workspace.gc(250_000) > 100_000
-    assert [path.exists() for path in paths] == [False, True, True]
+    assert [path.exists() for path in paths] == [True, False, True]
     assert workspace.gc(0) > 100_000
     assert [path.exists() for path in paths] == [False, False, True]
     del builds[2], builds[:]
