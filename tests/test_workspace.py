@@ -176,6 +176,9 @@ def test_cargo_rebuilds_what_changed(ground: Ground) -> None:
     candidate = workspace.build(ground.tree({**crate, "src/part.rs": "pub fn part() -> u8 { 2 }\n"}), baseline=baseline)
     assert output(workspace, candidate, "target/debug/sum") == "2\n"
     assert candidate.artefact_digest != baseline.artefact_digest
+    rebuilt = workspace.build(ground.tree(crate), baseline=baseline, changed=["src/main.rs"])
+    assert "Compiling" in rebuilt.log.read_text()
+    assert rebuilt.artefact_digest == baseline.artefact_digest
     assert candidate.provision is not None
     assert candidate.provision == baseline.provision
 
@@ -291,7 +294,7 @@ def test_a_build_that_leaves_too_much_fails(ground: Ground) -> None:
         "all:\n\tfor i in 1 2 3; do head -c 400000 /dev/zero > part$$i; done\n": "size",
         "all:\n\thead -c 2000000 /dev/zero > part1\n": "exit",
         "all:\n\tfor i in $$(seq 150); do mkdir d && cd d || exit 1; done\n": "size",
-        "all:\n\tpython3 -c \"import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]\"\n": "size",
+        "all:\n\tpython3 -c \"import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(1500)]\"\n": "size",
     }
     for makefile, outcome in cases.items():
         with pytest.raises(BuildFailedError) as failed:
@@ -376,6 +379,13 @@ def test_inputs_and_further_paths_are_shown_read_only_to_every_gate(ground: Grou
         ground.workspace(f"sandbox: {{read: [{ground.source}]}}")
     with pytest.raises(UserError, match="is not there"):
         ground.workspace("sandbox: {read: [/nowhere/at/all]}")
+
+
+def test_a_path_that_would_show_the_state_is_refused(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ground.source / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{ground.source}/bin:{os.environ['PATH']}")
+    with pytest.raises(UserError, match="take it off PATH"):
+        ground.workspace("build: make").build(ground.tree(C))
 
 
 def test_set_up_runs_once_per_lock_file_and_never_for_a_candidate(ground: Ground) -> None:
