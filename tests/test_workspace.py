@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nightfleet.harness import store as store_module
 from nightfleet.harness.arena import Arena, read_arena
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
@@ -407,7 +408,7 @@ def test_set_up_runs_once_per_lock_file_and_never_for_a_candidate(ground: Ground
     assert (third.path / "sum").read_text().startswith("two\n")
 
 
-def test_who_waited_for_a_lock_makes_nothing_again(open_ground: Path) -> None:
+def test_who_waited_for_a_lock_makes_nothing_again(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, made = Store(open_ground / "store"), []
 
     def make(folder: Path) -> None:
@@ -416,6 +417,15 @@ def test_who_waited_for_a_lock_makes_nothing_again(open_ground: Path) -> None:
     for _ in range(2):
         store._make("key", make, Path.is_dir)
     assert len(made) == 1
+    # What another made meanwhile and now uses, perhaps for hours, is not waited for.
+    using = store.obtain("key", make, Path.is_dir)
+    begun = time.monotonic()
+    store._make("key", make, Path.is_dir)
+    assert (len(made), time.monotonic() - begun < 2) == (1, True)
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
+    with pytest.raises(MachineError, match="damaged and in use"):
+        store.obtain("key", make, lambda _: False)
+    using.release()
     with pytest.raises(MachineError, match="changes under our hands"):
         store.obtain("key", make, lambda _: False)
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
