@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from nightfleet.harness import store as store_module
 from nightfleet.harness.arena import Arena, read_arena
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.job import BaselineFailedError, BuildFailedError, SetupFailedError
+from nightfleet.harness.store import Store
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Built, Workspace
 from nightfleet.native import MachineError, Sandbox, UserError
@@ -175,6 +177,9 @@ def test_cargo_rebuilds_what_changed(ground: Ground) -> None:
     candidate = workspace.build(ground.tree({**crate, "src/part.rs": "pub fn part() -> u8 { 2 }\n"}), baseline=baseline)
     assert output(workspace, candidate, "target/debug/sum") == "2\n"
     assert candidate.artefact_digest != baseline.artefact_digest
+    rebuilt = workspace.build(ground.tree(crate), baseline=baseline, changed=["src/main.rs"])
+    assert "Compiling" in rebuilt.log.read_text()
+    assert rebuilt.artefact_digest == baseline.artefact_digest
     assert candidate.provision is not None
     assert candidate.provision == baseline.provision
 
@@ -290,7 +295,7 @@ def test_a_build_that_leaves_too_much_fails(ground: Ground) -> None:
         "all:\n\tfor i in 1 2 3; do head -c 400000 /dev/zero > part$$i; done\n": "size",
         "all:\n\thead -c 2000000 /dev/zero > part1\n": "exit",
         "all:\n\tfor i in $$(seq 150); do mkdir d && cd d || exit 1; done\n": "size",
-        "all:\n\tpython3 -c \"import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]\"\n": "size",
+        "all:\n\tpython3 -c \"import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(1500)]\"\n": "size",
     }
     for makefile, outcome in cases.items():
         with pytest.raises(BuildFailedError) as failed:
@@ -377,6 +382,13 @@ def test_inputs_and_further_paths_are_shown_read_only_to_every_gate(ground: Grou
         ground.workspace("sandbox: {read: [/nowhere/at/all]}")
 
 
+def test_a_path_that_would_show_the_state_is_refused(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ground.source / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{ground.source}/bin:{os.environ['PATH']}")
+    with pytest.raises(UserError, match="take it off PATH"):
+        ground.workspace("build: make").build(ground.tree(C))
+
+
 def test_set_up_runs_once_per_lock_file_and_never_for_a_candidate(ground: Ground) -> None:
     setup = "setup: sh -c 'cat Cargo.lock > fetched && date +%N >> fetched && echo x > part.c'"
     workspace = ground.workspace(setup, "build: cp fetched sum")
@@ -388,8 +400,35 @@ def test_set_up_runs_once_per_lock_file_and_never_for_a_candidate(ground: Ground
     assert (second.path / "sum").read_text() == (first.path / "sum").read_text()
     candidate = workspace.build(ground.tree({**files, "Cargo.lock": "two\n"}), baseline=first)
     assert (candidate.path / "sum").read_text().startswith("one\n")
+    assert first.provision is not None
+    assert candidate.provision == first.provision
+    assert len(list((ground.state / "setups").glob("*/record.json"))) == 1
+    assert set(first.provision.files) == {"fetched"}
     third = workspace.build(ground.tree({**files, "Cargo.lock": "two\n"}))
     assert (third.path / "sum").read_text().startswith("two\n")
+
+
+def test_who_waited_for_a_lock_makes_nothing_again(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, made = Store(open_ground / "store"), []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+
+    for _ in range(2):
+        store._make("key", make, Path.is_dir)
+    assert len(made) == 1
+    # What another made meanwhile and now uses, perhaps for hours, is not waited for.
+    using = store.obtain("key", make, Path.is_dir)
+    begun = time.monotonic()
+    store._make("key", make, Path.is_dir)
+    assert (len(made), time.monotonic() - begun < 2) == (1, True)
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.1)
+    with pytest.raises(MachineError, match="damaged and in use"):
+        store.obtain("key", make, lambda _: False)
+    using.release()
+    with pytest.raises(MachineError, match="changes under our hands"):
+        store.obtain("key", make, lambda _: False)
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
 
 
 def test_gc_removes_what_was_used_longest_ago_and_nothing_in_use(ground: Ground) -> None:
@@ -398,10 +437,12 @@ def test_gc_removes_what_was_used_longest_ago_and_nothing_in_use(ground: Ground)
     paths = [built.path for built in builds]
     assert workspace.gc(0) == 0
     assert all(path.exists() for path in paths)
+    # The second was begun before the first was used again.
+    workspace.build(ground.tree({**C, "spare.c": "0"})).release()
     builds[0].release()
     builds[1].release()
     assert workspace.gc(250_000) > 100_000
-    assert [path.exists() for path in paths] == [False, True, True]
+    assert [path.exists() for path in paths] == [True, False, True]
     assert workspace.gc(0) > 100_000
     assert [path.exists() for path in paths] == [False, False, True]
     del builds[2], builds[:]

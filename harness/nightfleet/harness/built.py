@@ -1,5 +1,6 @@
 """A build that is done: where it is, what it made, and whether it is still that."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from nightfleet.harness.store import Hold
 from nightfleet.harness.tree import printable
 from nightfleet.native import MachineError
 
+# What build tools write for themselves and in no constant order: a rebuild of the same sources changes it.
+BOOKKEEPING = re.compile(r"(^|/)(\.fingerprint/|incremental/|\.cargo-lock$|\.ninja_(log|deps)$)|\.d$")
+
 
 @dataclass(frozen=True)
 class Built:
@@ -18,8 +22,8 @@ class Built:
     Attributes:
         path: the built directory, ours; sandboxes may be shown it read-only.
         key: of the build; the same key, the same directory.
-        artefact_digest: SHA-256 over what the build made or changed. Where programs are compiled, equal digests mean
-            the same program; where a workload reads its sources, they mean nothing: see `whole_digest`.
+        artefact_digest: SHA-256 over what the build made or changed, without tools' `BOOKKEEPING`. Where programs are
+            compiled, equal digests mean the same program; where a workload reads its sources, they mean nothing.
         whole_digest: SHA-256 over everything in the directory, sources included.
         build_ns: elapsed time of the build's commands, when it was built.
         log: what they printed, control characters escaped.
@@ -45,7 +49,9 @@ class Built:
         return cls(
             path=folder / TREE,
             key=record.key,
-            artefact_digest=inventory_digest(record.artefacts),
+            artefact_digest=inventory_digest(
+                {path: item for path, item in record.artefacts.items() if not BOOKKEEPING.search(path)}
+            ),
             whole_digest=inventory_digest(record.files),
             build_ns=record.build_ns,
             log=folder / LOG,

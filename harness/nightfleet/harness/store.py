@@ -6,6 +6,7 @@ holds it together with others; the kernel lets go of a dead process's locks.
 
 import fcntl
 import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Literal
 from nightfleet.harness.copies import remove
 from nightfleet.native import MachineError
 
+# Fixed: how often to look whether another is done, and how long users of a damaged directory may take to go.
+POLL_S = 0.05
+PATIENCE_S = 5.0
 _MAKING = ".making"
 _LOCK = ".lock"
 
@@ -69,7 +73,7 @@ class Store:
             intact: whether a directory is what `make` made; called often.
 
         Raises:
-            MachineError: what was made is not intact.
+            MachineError: what was made is not intact, or is damaged while others use it.
         """
         place = self.place(key)
         for _ in range(3):
@@ -105,7 +109,9 @@ class Store:
 
     def _make(self, key: str, make: Callable[[Path], None], intact: Callable[[Path], bool]) -> None:
         place, making = self.place(key), self.root / f"{key}{_MAKING}"
-        hold = Hold.take(self._lock(key), "alone")
+        hold = self._alone(key, intact)
+        if hold is None:
+            return
         try:
             if place.is_dir() and intact(place):
                 return
@@ -120,8 +126,21 @@ class Store:
                 remove(making)
                 raise
         finally:
-            if hold is not None:
-                hold.release()
+            hold.release()
+
+    def _alone(self, key: str, intact: Callable[[Path], bool]) -> Hold | None:
+        """The lock to make a key's directory with; None once another has made it and perhaps uses it for hours."""
+        place = self.place(key)
+        waited_s = 0.0
+        while (hold := Hold.take(self._lock(key), "alone", wait=False)) is None:
+            if place.is_dir():
+                if intact(place):
+                    return None
+                waited_s += POLL_S
+                if waited_s > PATIENCE_S:
+                    raise MachineError(f"{place} is damaged and in use; end what uses it and remove the folder")
+            time.sleep(POLL_S)
+        return hold
 
     def _discard(self, key: str, place: Path) -> bool:
         hold = Hold.take(self._lock(key), "alone", wait=False)

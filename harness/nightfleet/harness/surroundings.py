@@ -96,8 +96,18 @@ class Surroundings:
 
     @cached_property
     def toolchain(self) -> Toolchain:
-        """What PATH leads to. With `setup` in the arena nothing of the user's own package caches."""
+        """What PATH leads to. With `setup` in the arena nothing of the user's own package caches.
+
+        Raises:
+            UserError: it would show the state.
+        """
         found = resolve(self.source)
+        state = self.state.resolve()
+        for root in found.roots:
+            if state.is_relative_to(root) or root.is_relative_to(state):
+                raise UserError(
+                    f"PATH leads into {root}, which would show sandboxes what {state} holds; take it off PATH"
+                )
         if not self.arena.setup:
             return found
         read = tuple((host, inside) for host, inside in found.read if not inside.is_relative_to(INSIDE_HOME))
