@@ -99,6 +99,13 @@ def test_blocks_of_unequal_work_get_a_reference_trial_each() -> None:
     assert found.calibration.of("", "cpu").lowest < 0.03
 
 
+def test_stability_is_judged_beside_the_references_where_there_are_any() -> None:
+    # Ever shorter blocks: their times never settle, their noise does.
+    found = ran(Simulated(work=lambda case: 0.98**case), cap=150)
+    assert found.summary.per_block
+    assert found.summary.stable
+
+
 def test_power_falls_with_noise_and_a_longer_block_is_offered() -> None:
     quiet, loud = ran(Simulated(sd=0.005)), ran(Simulated(sd=0.08), at_least=300, cap=300)
     assert [gain for gain, _, _ in quiet.summary.power] == [0.02, 0.03, 0.05, 0.08]
