@@ -10,7 +10,8 @@ import pytest
 from calm import calm_machine
 from planted import planted
 
-from nightfleet.harness.copies import Side, copy_tree, refresh, tree_bytes
+from nightfleet.harness import copies
+from nightfleet.harness.copies import Extent, Side, copy_tree, extent, refresh
 from nightfleet.harness.pairs import BrokenError, PairBench
 from nightfleet.native import Draw, Sandbox, UserError, Workload
 
@@ -71,21 +72,25 @@ def test_the_drawn_copies_get_new_files_before_each_pair(tmp_path: Path) -> None
     tree = planted(tmp_path, "tree")
     with PairBench(tree, Side(tree), WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
         runners = runners_of(bench)
-        copies = bench._sides[1].copies
-        before = [(copy / "p").stat() for copy in copies]
+        made = bench._sides[1].copies
+        before = [(copy / "p").stat() for copy in made]
         bench.round({"": BLOCK})
         drawn = runners[""].ran[0].candidate_copy
-        after = [(copy / "p").stat() for copy in copies]
-        changed = [i for i in range(len(copies)) if before[i].st_ino != after[i].st_ino]
+        after = [(copy / "p").stat() for copy in made]
+        changed = [i for i in range(len(made)) if before[i].st_ino != after[i].st_ino]
         assert bench.facts["fresh pages"].startswith("new")
     assert changed == [drawn]
     assert after[drawn].st_mtime_ns == before[drawn].st_mtime_ns
     assert (after[drawn].st_mode, after[drawn].st_uid) == (before[drawn].st_mode, before[drawn].st_uid)
 
 
-def test_a_large_tree_stays_as_it_is_and_facts_say_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["FRESH_BYTES", "FRESH_FILES"])
+def test_a_large_tree_stays_as_it_is_and_facts_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(copies, limit, 0)
     tree = planted(tmp_path, "tree")
-    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl", fresh_bytes=1) as bench:
+    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
         runners = runners_of(bench)
         before = [(copy / "p").stat().st_ino for copy in bench._sides[0].copies]
         bench.round({"": BLOCK})
@@ -110,7 +115,7 @@ def test_a_refreshed_copy_is_seen_by_its_sandbox_and_is_the_trees_own(tmp_path: 
     assert (copy / "link").is_symlink()
     assert (copy / "below").stat().st_mtime_ns == below
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["tree", "run", copy.name])
-    assert tree_bytes(tree) == (tree / "p").stat().st_size + 5
+    assert extent(tree) == Extent((tree / "p").stat().st_size + 5, 2)
 
 
 def test_a_candidate_that_ends_badly_twice_is_broken_with_the_same_draw(tmp_path: Path) -> None:
