@@ -12,7 +12,7 @@ from nightfleet.harness import arena
 from nightfleet.harness.behaviour import MOST_BAD_BLOCKS, Behaviour, Progress, Span, Work, compare
 from nightfleet.harness.divergence import RECORD_BYTES, Record, split
 from nightfleet.harness.sides import Side
-from nightfleet.native import give_tree, hash_records
+from nightfleet.native import UserError, give_tree, hash_records
 
 EXACT = arena.Behaviour("exact", None, None)
 SEED = 7
@@ -161,6 +161,13 @@ def test_what_the_sandbox_refused_is_counted(tmp_path: Path) -> None:
 def test_an_unfinished_comparison_is_never_called_identical(tmp_path: Path) -> None:
     tree = planted(tmp_path, "tree")
     assert not replace(gate(tree, tree), complete=False).identical
+
+
+@pytest.mark.parametrize("spans", [(), (span(0),), (span(1), span(1))])
+def test_nothing_compared_is_refused_and_not_called_identical(tmp_path: Path, spans: tuple[Span, ...]) -> None:
+    side = Side(planted(tmp_path, "tree"))
+    with pytest.raises(UserError, match="at least 1 case"):
+        compare(side, side, spans, Work(SEED))
 
 
 def test_progress_says_how_long_it_takes(tmp_path: Path) -> None:

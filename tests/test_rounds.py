@@ -1,62 +1,38 @@
 """Rounds on a real bench: one coin for several workloads, new pages, what a bad end is and whose it is."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from calm import calm_machine
 from planted import planted
 
+from nightfleet.harness import sides
 from nightfleet.harness.pairs import BrokenError, PairBench
-from nightfleet.harness.sides import Side, copy_tree, refresh, tree_bytes
-from nightfleet.native import Draw, PairRunner, Sandbox, UserError, Workload
+from nightfleet.harness.sides import Extent, Side, copy_tree, extent, refresh
+from nightfleet.native import Draw, Sandbox, UserError, Workload
 
 WORKLOAD = Workload(["./p"])
 BLOCK = np.arange(5, dtype=np.int64)
 TWO = {"small": np.arange(3, dtype=np.int64), "large": np.arange(20, 29, dtype=np.int64)}
 
 
-@dataclass
-class Calm:
-    """A runner that does not wait for a calm machine: a busy test machine must not fail these tests."""
-
-    real: PairRunner
-    ran: list[Draw] = field(default_factory=list)
-
-    def warm_up(self, block: Any) -> Any:
-        return self.real.warm_up(block)
-
-    def draw(self, block: Any, *, wait_s: float) -> Draw:
-        del wait_s
-        return self.real.warm_up(block).draw
-
-    def run(self, draw: Draw) -> Any:
-        self.ran.append(draw)
-        return self.real.run(draw)
-
-
-def calm(bench: PairBench) -> dict[str, Calm]:
-    runners = {name: Calm(runner) for name, runner in bench._runners.items()}
-    bench._runners = runners  # type: ignore[assignment]
-    return runners
-
-
 @pytest.fixture(autouse=True)
-def own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    return iter([None])
+def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm_machine(tmp_path, monkeypatch)
+
+
+def runners_of(bench: PairBench) -> dict[str, Any]:
+    return cast("dict[str, Any]", bench._runners)
 
 
 def test_the_workloads_of_a_round_share_coin_and_copies(tmp_path: Path) -> None:
     tree, journal = planted(tmp_path, "tree"), tmp_path / "draws.jsonl"
     with PairBench(tree, tree, {"small": WORKLOAD, "large": WORKLOAD}, 1, journal) as bench:
-        runners = calm(bench)
+        runners = runners_of(bench)
         rounds = [bench.round(TWO) for _ in range(12)]
     for round_ in rounds:
         small, large = round_.draws["small"], round_.draws["large"]
@@ -76,7 +52,7 @@ def test_the_coin_is_the_last_tossed(tmp_path: Path) -> None:
     # After every look at the load: what was seen of the machine cannot depend on it.
     tree = planted(tmp_path, "tree")
     with PairBench(tree, tree, {"small": WORKLOAD, "large": WORKLOAD}, 1, tmp_path / "j") as bench:
-        runners = calm(bench)
+        runners = runners_of(bench)
         tossed: list[Draw] = []
         for runner in runners.values():
             real = runner.draw
@@ -85,7 +61,7 @@ def test_the_coin_is_the_last_tossed(tmp_path: Path) -> None:
                 tossed.append(real(block, wait_s=wait_s))
                 return tossed[-1]
 
-            runner.draw = draw  # type: ignore[method-assign]
+            runner.draw = draw
         for _ in range(8):
             used = bench.round(TWO).draws
             assert used["small"].candidate_first is used["large"].candidate_first is tossed[-1].candidate_first
@@ -95,23 +71,27 @@ def test_the_coin_is_the_last_tossed(tmp_path: Path) -> None:
 def test_the_drawn_copies_get_new_files_before_each_pair(tmp_path: Path) -> None:
     tree = planted(tmp_path, "tree")
     with PairBench(tree, Side(tree), WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        runners = calm(bench)
-        copies = bench._sides[1].copies
-        before = [(copy / "p").stat() for copy in copies]
+        runners = runners_of(bench)
+        made = bench._sides[1].copies
+        before = [(copy / "p").stat() for copy in made]
         bench.round({"": BLOCK})
         drawn = runners[""].ran[0].candidate_copy
-        after = [(copy / "p").stat() for copy in copies]
-        changed = [i for i in range(len(copies)) if before[i].st_ino != after[i].st_ino]
+        after = [(copy / "p").stat() for copy in made]
+        changed = [i for i in range(len(made)) if before[i].st_ino != after[i].st_ino]
         assert bench.facts["fresh pages"].startswith("new")
     assert changed == [drawn]
     assert after[drawn].st_mtime_ns == before[drawn].st_mtime_ns
     assert (after[drawn].st_mode, after[drawn].st_uid) == (before[drawn].st_mode, before[drawn].st_uid)
 
 
-def test_a_large_tree_stays_as_it_is_and_facts_say_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["FRESH_BYTES", "FRESH_FILES"])
+def test_a_large_tree_stays_as_it_is_and_facts_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(sides, limit, 0)
     tree = planted(tmp_path, "tree")
-    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl", fresh_bytes=1) as bench:
-        runners = calm(bench)
+    with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
+        runners = runners_of(bench)
         before = [(copy / "p").stat().st_ino for copy in bench._sides[0].copies]
         bench.round({"": BLOCK})
         assert [(copy / "p").stat().st_ino for copy in bench._sides[0].copies] == before
@@ -135,13 +115,13 @@ def test_a_refreshed_copy_is_seen_by_its_sandbox_and_is_the_trees_own(tmp_path: 
     assert (copy / "link").is_symlink()
     assert (copy / "below").stat().st_mtime_ns == below
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["tree", "run", copy.name])
-    assert tree_bytes(tree) == (tree / "p").stat().st_size + 5
+    assert extent(tree) == Extent((tree / "p").stat().st_size + 5, 2)
 
 
 def test_a_candidate_that_ends_badly_twice_is_broken_with_the_same_draw(tmp_path: Path) -> None:
     good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
     with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        runners = calm(bench)
+        runners = runners_of(bench)
         with pytest.raises(BrokenError, match=r"the candidate ended with signal 6 .*cannot do 3") as caught:
             bench.round({"": BLOCK})
     assert caught.value.trial is not None
@@ -154,7 +134,6 @@ def test_a_candidate_that_ends_badly_twice_is_broken_with_the_same_draw(tmp_path
 def test_a_baseline_that_ends_badly_is_the_users_affair(tmp_path: Path) -> None:
     good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
     with PairBench(bad, good, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        calm(bench)
         with pytest.raises(UserError, match="the baseline ended with signal"):
             bench.round({"": BLOCK})
         with pytest.raises(UserError, match="the baseline ended with signal"):
@@ -164,7 +143,6 @@ def test_a_baseline_that_ends_badly_is_the_users_affair(tmp_path: Path) -> None:
 def test_one_record_too_many_is_another_behaviour_and_no_bad_end(tmp_path: Path) -> None:
     good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", chatters_from=4)
     with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        calm(bench)
         assert bench.round({"": BLOCK}).diverged
         with pytest.raises(UserError, match="the baseline ended with records"):
             PairBench._ended_well(_Swapped(bench), "", bench._draws({"": BLOCK})[""])  # type: ignore[arg-type]
@@ -184,21 +162,21 @@ class _Swapped:
 def test_a_side_that_ends_badly_has_one_more_try_in_a_timing_and_not_one_a_pair(tmp_path: Path) -> None:
     good, bad = planted(tmp_path, "good"), planted(tmp_path, "bad", crashes_from=3)
     with PairBench(good, bad, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        runner = calm(bench)[""]
+        runner = runners_of(bench)[""]
         crash, fine = np.array([3], dtype=np.int64), np.array([1], dtype=np.int64)
         real = runner.run
 
         def once(draw: Draw) -> Any:
             # The crash goes away when it is looked for.
-            runner.run = real  # type: ignore[method-assign]
-            return runner.real.run(_with(draw, crash))
+            runner.run = real
+            return real(_with(draw, crash))
 
-        runner.run = once  # type: ignore[method-assign]
+        runner.run = once
         assert not bench.round({"": fine}).diverged
         assert bench.counts.repeated == 1
         with pytest.raises(BrokenError):
             bench.round({"": crash})
-        assert len(runner.ran) == 2
+        assert len(runner.ran) == 3
 
 
 def _with(draw: Draw, block: Any) -> Draw:
@@ -214,7 +192,6 @@ def _with(draw: Draw, block: Any) -> Draw:
 def test_a_reference_is_a_baseline_trial_beside_the_pair(tmp_path: Path) -> None:
     tree = planted(tmp_path, "tree", loops=200_000)
     with PairBench(tree, tree, WORKLOAD, 1, tmp_path / "draws.jsonl") as bench:
-        calm(bench)
         (pair,) = bench.round({"": BLOCK}, reference=True).pairs
         (without,) = bench.round({"": BLOCK}).pairs
     assert pair.reference is not None

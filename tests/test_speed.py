@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calm import calm_machine
 from planted import planted
 from simulated import Simulated, calibrated
 
@@ -221,12 +222,8 @@ def number_blocks(size: int, start: int = 0) -> object:
 
 
 @pytest.fixture
-def calm_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease of the test's own, and no wait for a calm machine."""
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setattr(PairBench, "_draw", lambda bench, name, block: bench._runners[name].warm_up(block).draw)
+def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm_machine(tmp_path, monkeypatch)
 
 
 def real(tmp_path: Path, candidate: Path, baseline: Path, size: int = 10) -> SpeedResult:
@@ -235,7 +232,7 @@ def real(tmp_path: Path, candidate: Path, baseline: Path, size: int = 10) -> Spe
         return Speed(bench, WALL, calibration, number_blocks(size)).run()  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("calm_machine")
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_candidate_that_works_half_as_much_is_measured_as_such(tmp_path: Path) -> None:
     slow, quick = (planted(tmp_path, name, loops=loops) for name, loops in (("a", 1_000_000), ("b", 500_000)))
     result = real(tmp_path, quick, slow)
@@ -249,7 +246,7 @@ def test_a_candidate_that_works_half_as_much_is_measured_as_such(tmp_path: Path)
     assert len(lines) == len(result.rounds)
 
 
-@pytest.mark.usefixtures("calm_machine")
+@pytest.mark.usefixtures("quiet_machine")
 def test_the_same_program_is_not_promoted(tmp_path: Path) -> None:
     tree = planted(tmp_path, "a", loops=200_000)
     result = real(tmp_path, tree, tree)
@@ -257,7 +254,7 @@ def test_the_same_program_is_not_promoted(tmp_path: Path) -> None:
     assert not result.diverged
 
 
-@pytest.mark.usefixtures("calm_machine")
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_program_that_lies_only_where_it_is_timed_is_caught_there(tmp_path: Path) -> None:
     tree, liar = planted(tmp_path, "a"), planted(tmp_path, "b", lies_from=45)
     result = real(tmp_path, liar, tree)
@@ -267,7 +264,7 @@ def test_a_program_that_lies_only_where_it_is_timed_is_caught_there(tmp_path: Pa
     assert len(result.rounds) == 4
 
 
-@pytest.mark.usefixtures("calm_machine")
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_crash_in_a_timed_pair_breaks_the_candidate(tmp_path: Path) -> None:
     tree, bad = planted(tmp_path, "a"), planted(tmp_path, "b", crashes_from=35)
     result = real(tmp_path, bad, tree)

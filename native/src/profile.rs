@@ -175,6 +175,7 @@ pub(crate) fn plan(options: &Options, scratch: Option<&Path>) -> Result<Setup> {
         unix_sockets: !profile.read_only(),
         limits,
         cores: options.cores.clone(),
+        counted_tasks: None,
         joins: 0,
         meters: Vec::new(),
     })

@@ -69,6 +69,18 @@ create_exception!(nightfleet.native, BusyError, MachineError, "The machine could
 
 #[pymodule]
 mod _native {
+    use super::{Bound, PyArray1, PyModule, PyResult, Python};
+
+    /// Loads NumPy's interface now: later it would be loaded inside whichever call comes first, and a Ctrl-C
+    /// at that moment would come back as a panic.
+    #[pymodule_init]
+    fn load_numpy(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py: Python<'_> = module.py();
+        py.import("numpy")?;
+        drop(PyArray1::<i64>::zeros(py, 0, false));
+        Ok(())
+    }
+
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
@@ -933,7 +945,7 @@ fn give_tree(py: Python<'_>, path: PathBuf) -> PyResult<()> {
 
 #[pyfunction(name = "probe")]
 fn probe_machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let found = door(py, Pace::Long, |cancel| probe::probe(cancel))?;
+    let found = door(py, Pace::Long, probe::probe)?;
     let answer = PyDict::new(py);
     answer.set_item("kernel", found.kernel)?;
     answer.set_item("promises", found.promises)?;

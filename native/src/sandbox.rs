@@ -85,6 +85,7 @@ impl Sandbox {
         // The plain limit refuses without a trace: let whoever can tell (the group, or our own count of the
         // tree) meet the cap first, and keep the plain limit as what holds between two looks.
         setup.limits.pids = pids * 2 + 64;
+        setup.counted_tasks = (!has(&setup.meters, Meter::ForksRefused)).then_some(pids);
         if !has(&setup.meters, Meter::MemoryNow) {
             // Nobody counts what lies in scratch file systems here, so they may hold no more than the limit.
             setup.limits.scratch_bytes = setup.limits.scratch_bytes.min(memory_bytes);

@@ -20,7 +20,7 @@ from nightfleet.harness.comparison import Comparison, Digests, FailedBlock, Span
 from nightfleet.harness.divergence import Divergence, Look
 from nightfleet.harness.reading import BothSides
 from nightfleet.harness.sides import Side, copy_tree
-from nightfleet.native import Sandbox, Trials, run_trials
+from nightfleet.native import Sandbox, Trials, UserError, run_trials
 
 __all__ = ["Behaviour", "Digests", "FailedBlock", "Progress", "Span", "Work", "compare"]
 
@@ -122,9 +122,14 @@ def compare(
         on_progress: told about every 50 ms.
 
     Raises:
-        nightfleet.native.UserError: for trees or commands that cannot be.
+        nightfleet.native.UserError: for trees or commands that cannot be, and where there is nothing to compare.
         nightfleet.native.MachineError: where the kernel withholds what a sandbox needs.
     """
+    names = [span.workload.name for span in spans]
+    if not names or len(set(names)) < len(names) or not all(len(span.cases) for span in spans):
+        raise UserError(
+            f"behaviour needs one or more workloads with distinct names and at least 1 case each; got {names}"
+        )
     gate = _Gate(spans, work, on_progress)
     with _benches(baseline, candidate, work.cores, sieved=any(span.form.filter for span in spans)) as benches:
         for span in spans:

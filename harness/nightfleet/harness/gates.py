@@ -498,7 +498,7 @@ class _Pool:
 
     def escalation(self, count: int, *, pairs: int) -> Any:
         if isinstance(self.own, ManifestPools):
-            raise AssertionError("a manifest has no further cases")
+            raise AssertionError("a manifest has no further cases")  # noqa: TRY004
         return self.own.escalation(count, pairs=pairs)
 
 
@@ -534,7 +534,8 @@ def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:
 def _difference(seen: Behaviour) -> str:
     if not seen.diverged:
         bad = seen.failed[0]
-        return f"wrong records on workload {bad.workload}: {bad.stderr.strip().splitlines()[-1] if bad.stderr else bad.outcome}"
+        said = bad.stderr.strip().splitlines()[-1:] or [bad.outcome]
+        return f"wrong records on workload {bad.workload}: {said[0]}"
     name, cases = next(iter(seen.diverged.items()))
     more = f" (and {seen.divergences - 1} more found)" if seen.divergences > 1 else ""
     return f"case {cases[0]} of workload {name} gives another record{more}, after {seen.cases} cases"

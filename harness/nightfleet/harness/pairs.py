@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from nightfleet.harness.reading import Pair as TimedPair
 from nightfleet.harness.reading import Reading
 from nightfleet.harness.rounds import Blocks, BrokenError, Round, TooLoadedError
-from nightfleet.harness.sides import FRESH_BYTES, Side, copy_tree, refresh, tree_bytes
+from nightfleet.harness.sides import Side, copy_tree, extent, refresh
 from nightfleet.native import (
+    BusyError,
     Completed,
     Draw,
     Lease,
-    MachineError,
     Pair,
     PairRunner,
     Sandbox,
@@ -40,6 +40,7 @@ MAX_VOID_SHARE = 0.10
 # How often in one timing a pair is run again because a side ended badly. Not once a pair: a candidate that gives up
 # whenever it notices that it is slow would choose which of its trials count.
 REPEATS = 1
+NEW_PAGES = "new for both copies before each pair"
 # How long one look at the load may last before the one who waits is told (s).
 _TELL_EVERY_S = 2.0
 
@@ -69,7 +70,6 @@ class PairBench:
         sandbox: further keyword arguments of both sides' `Sandbox` (read, env, memory_bytes, …).
         patience_s: how long to wait for the leased cores to become calm before a pair.
         on_wait: told what we wait for (another's timing lease, a calm machine), and for how long so far (s).
-        fresh_bytes: up to this size of a tree, drawn copies get new pages before each pair.
     """
 
     baseline: Path | Side
@@ -83,7 +83,6 @@ class PairBench:
     sandbox: Mapping[str, object] = field(default_factory=dict)
     patience_s: float = 600.0
     on_wait: Callable[[str, float], None] | None = None
-    fresh_bytes: int = FRESH_BYTES
     counts: Counts = field(default_factory=Counts, init=False)
     lease: Lease = field(init=False)
     facts: dict[str, str] = field(init=False)
@@ -107,8 +106,11 @@ class PairBench:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-")))
             baseline, candidate = (self._open(side, scratch, stack) for side in (self.baseline, self.candidate))
             self._sides = baseline, candidate
-            self._fresh = max(baseline.size, candidate.size) <= self.fresh_bytes
-            self.facts = {**baseline.sandboxes[0].facts, "fresh pages": self._freshness()}
+            # Both or neither: a side that alone had new pages would be another side.
+            lost = next(filter(None, (side.too_large for side in self._sides)), None)
+            self._fresh = lost is None
+            pages = f"lost: {lost}; copies can differ by up to 1.7% for as long as they exist" if lost else NEW_PAGES
+            self.facts = {**baseline.sandboxes[0].facts, "fresh pages": pages}
             self._runners = {name: self._runner(workload) for name, workload in self._workloads.items()}
             self._journal = stack.enter_context(self.journal.open("a", encoding="utf-8"))
             self._stack = stack.pop_all()
@@ -135,7 +137,7 @@ class PairBench:
             stack.enter_context(Sandbox(copy, cores=self.lease.cores, **options))  # type: ignore[arg-type]
             for copy in copies
         ]
-        return _Copies(side.tree, copies, sandboxes, tree_bytes(side.tree))
+        return _Copies(side.tree, copies, sandboxes, extent(side.tree).too_large)
 
     def _runner(self, workload: Workload) -> PairRunner:
         baseline, candidate = (side.sandboxes for side in self._sides)
@@ -147,15 +149,6 @@ class PairBench:
             seed=self.seed,
             timeout_s=self.timeout_s,
             output_bytes=self.output_bytes,
-        )
-
-    def _freshness(self) -> str:
-        size = max(side.size for side in self._sides)
-        return (
-            "new for both copies before each pair"
-            if self._fresh
-            else f"lost: a tree has {size >> 20} MiB, the limit is {self.fresh_bytes >> 20} MiB; "
-            "copies can differ by up to 1.7% for as long as they exist"
         )
 
     def warm_up(self, block: Block) -> Pair:
@@ -259,7 +252,7 @@ class PairBench:
             left = self.patience_s - (time.monotonic() - started)
             try:
                 return self._runners[name].draw(block, wait_s=max(0.001, min(left, _TELL_EVERY_S)))
-            except MachineError as busy:
+            except BusyError as busy:
                 waited = time.monotonic() - started
                 if waited >= self.patience_s:
                     raise
@@ -316,12 +309,12 @@ class PairBench:
 
 @dataclass(frozen=True)
 class _Copies:
-    """One side's tree, its copies, a sandbox over each, and how much a copy holds (bytes)."""
+    """One side's tree, its copies, a sandbox over each, and why they cannot have new pages, if so."""
 
     tree: Path
     copies: list[Path]
     sandboxes: list[Sandbox]
-    size: int
+    too_large: str | None
 
 
 def valid_pairs(bench: PairBench, blocks: Iterator[NDArray[np.int64]], count: int) -> Iterator[Pair]:

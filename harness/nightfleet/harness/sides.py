@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from nightfleet.native import give_tree
 
 # Byte-identical copies that stayed as they were differed by up to 1.7% for as long as they existed: where a file's
 # pages lie in memory moves its time. Copies with new pages before each pair do not differ (measured).
-# Larger trees would take longer to write than a pair takes to run.
+# Larger trees would take longer to write (50 ms for this much, 0.4 ms a file) than many a pair takes to run.
 FRESH_BYTES = 64 << 20
+FRESH_FILES = 500
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,25 @@ def copy_tree(tree: Path, scratch: Path) -> Path:
     return copy
 
 
-def tree_bytes(tree: Path) -> int:
-    """How much all regular files of a tree hold together."""
-    return sum(path.stat().st_size for path in _files(tree))
+@dataclass(frozen=True)
+class Extent:
+    """How much the regular files of a tree hold together, and how many there are."""
+
+    size: int
+    files: int
+
+    @property
+    def too_large(self) -> str | None:
+        """Why its copies cannot have new pages before each pair, if so."""
+        if self.size > FRESH_BYTES:
+            return f"a tree has {self.size >> 20} MiB, the limit is {FRESH_BYTES >> 20} MiB"
+        return f"a tree has {self.files} files, the limit is {FRESH_FILES}" if self.files > FRESH_FILES else None
+
+
+def extent(tree: Path) -> Extent:
+    """Of a tree."""
+    sizes = [os.lstat(path).st_size for folder, names in _folders(tree) for path in (folder / name for name in names)]
+    return Extent(sum(sizes), len(sizes))
 
 
 def refresh(copy: Path, tree: Path) -> None:
@@ -41,24 +59,30 @@ def refresh(copy: Path, tree: Path) -> None:
 
     Sandboxes over the copy see it at once, since its directories stay. Nothing may run in them meanwhile.
     """
-    for source in _files(tree):
-        target = copy / source.relative_to(tree)
-        owner, folder = target.lstat(), target.parent.stat()
-        handle, fresh = tempfile.mkstemp(dir=copy.parent)
-        os.close(handle)
-        shutil.copyfile(source, fresh)
-        shutil.copystat(source, fresh)
-        if (owner.st_uid, owner.st_gid) != (os.getuid(), os.getgid()):
-            os.chown(fresh, owner.st_uid, owner.st_gid)
-            shutil.copymode(source, fresh)  # chown drops set-id bits
-        Path(fresh).replace(target)
-        os.utime(target.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    owner, fresh = copy.stat(), copy.with_name(f"fresh-{copy.name}")
+    for folder, names in _folders(tree):
+        target = copy / folder.relative_to(tree)
+        before = target.stat()
+        for name in names:
+            _write(folder / name, fresh, owner)
+            fresh.replace(target / name)
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _files(tree: Path) -> list[Path]:
-    return [
-        path
-        for folder, _, names in os.walk(tree)
-        for path in (Path(folder) / name for name in sorted(names))
-        if path.is_file() and not path.is_symlink()
-    ]
+def _write(source: Path, fresh: Path, owner: os.stat_result) -> None:
+    with source.open("rb") as old, fresh.open("wb") as new:
+        shutil.copyfileobj(old, new, 1 << 20)
+        new.flush()
+        known, handle = os.fstat(old.fileno()), new.fileno()
+        if owner.st_uid != os.getuid():
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+        os.fchmod(handle, stat.S_IMODE(known.st_mode))
+        os.utime(handle, ns=(known.st_atime_ns, known.st_mtime_ns))
+
+
+def _folders(tree: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder of a tree with the names of its regular files."""
+    for folder, _, names in os.walk(tree):
+        files = [name for name in sorted(names) if stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode)]  # noqa: PTH118
+        if files:
+            yield Path(folder), files

@@ -25,6 +25,18 @@ const NEWEST_KNOWN_CALL: u32 = 466;
 #[cfg(target_arch = "x86_64")]
 const X32_BIT: u32 = 0x4000_0000;
 
+/// The calls that make a task (`clone3` does not exist for a program).
+#[cfg(target_arch = "x86_64")]
+pub const FORKS: &[i64] = &[libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork];
+/// The calls that make a task (`clone3` does not exist for a program).
+#[cfg(not(target_arch = "x86_64"))]
+pub const FORKS: &[i64] = &[libc::SYS_clone];
+
+/// Whether a `clone` asks for a namespace of its own.
+pub fn asks_for_namespace(flags: u64) -> bool {
+    NAMESPACE_FLAGS.iter().any(|flag| flags & (*flag as u32 as u64) != 0)
+}
+
 /// `cachestat` (Linux 6.5), the same number everywhere.
 const CACHESTAT: i64 = 451;
 
@@ -50,6 +62,12 @@ pub fn compile(setup: &Setup, notify: bool) -> Result<BpfProgram, String> {
 fn build(setup: &Setup, notify: bool) -> Outcome<BpfProgram> {
     let mut rules: Rules = BTreeMap::new();
     rules.insert(libc::SYS_clone, namespace_rules()?);
+    if setup.counted_tasks.is_some() && notify {
+        // Every new task is announced, so that init can count what no control group counts.
+        for call in FORKS {
+            rules.insert(*call, vec![]);
+        }
+    }
     rules.insert(libc::SYS_personality, vec![personality_rule()?]);
     rules.insert(libc::SYS_prctl, vec![equals(0, libc::PR_SET_SECCOMP as u64)?, equals(0, libc::PR_SET_MM as u64)?]);
     rules.insert(libc::SYS_ioctl, vec![equals(1, libc::TIOCSTI)?, equals(1, libc::TIOCLINUX)?]);
@@ -259,23 +277,45 @@ pub fn install(filter: &BpfProgram, notify: bool) -> Result<Option<OwnedFd>, Err
 nix::ioctl_readwrite!(notification_receive, b'!', 0, libc::seccomp_notif);
 nix::ioctl_readwrite!(notification_send, b'!', 1, libc::seccomp_notif_resp);
 
-/// Takes one announced call and refuses it with `EPERM`. Returns its number and the argument that
-/// tells calls of that number apart; `None` when the caller died meanwhile.
-pub fn refuse_one(listener: RawFd) -> Option<(i64, u64)> {
+/// What init says to an announced call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// Let it happen.
+    Go,
+    /// `EAGAIN`: there is room for no more tasks.
+    NoRoom,
+    /// `EPERM`.
+    Refused,
+}
+
+/// An announced call: its number, and the argument that tells calls of that number apart.
+pub type Announced = (i64, u64);
+
+/// Takes one announced call and answers it as `decide` says; `None` when the caller died meanwhile.
+///
+/// A call that may go on is decided by its registers alone, which nobody can change any more.
+pub fn answer_one(listener: RawFd, decide: impl FnOnce(Announced) -> Answer) -> Option<(Announced, Answer)> {
     // SAFETY: both are plain C structures for which all zeroes are valid (the kernel demands it).
     let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut answer: libc::seccomp_notif_resp = unsafe { std::mem::zeroed() };
     // SAFETY: `listener` is a notification descriptor and `call` a live structure.
     unsafe { notification_receive(listener, &raw mut call) }.ok()?;
-    answer.id = call.id;
-    answer.error = -libc::EPERM;
-    // SAFETY: as above. A failure means that the caller is gone.
-    let _ = unsafe { notification_send(listener, &raw mut answer) };
     let number = i64::from(call.data.nr);
     let telling = match number {
-        libc::SYS_socket | libc::SYS_socketpair | libc::SYS_prctl | libc::SYS_personality => call.data.args[0],
+        libc::SYS_socket | libc::SYS_socketpair | libc::SYS_prctl | libc::SYS_personality | libc::SYS_clone => {
+            call.data.args[0] & 0xffff_ffff
+        }
         _ => 0,
     };
-    Some((number, telling & 0xffff_ffff))
+    let said = decide((number, telling));
+    answer.id = call.id;
+    match said {
+        Answer::Go => answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        Answer::NoRoom => answer.error = -libc::EAGAIN,
+        Answer::Refused => answer.error = -libc::EPERM,
+    }
+    // SAFETY: as above. A failure means that the caller is gone.
+    let _ = unsafe { notification_send(listener, &raw mut answer) };
+    Some(((number, telling), said))
 }

@@ -28,7 +28,7 @@ use seccompiler::BpfProgram;
 
 use crate::confine;
 use crate::files;
-use crate::filter;
+use crate::filter::{self, Announced, Answer};
 use crate::root;
 use crate::scratch;
 
@@ -91,6 +91,16 @@ impl Stage {
         (fresh | network) as u64
     }
 
+    /// What becomes of an announced call.
+    fn decide(&self, (number, argument): Announced) -> Answer {
+        let is_fork = filter::FORKS.contains(&number) && !filter::asks_for_namespace(argument);
+        match self.setup.counted_tasks {
+            Some(most) if is_fork && count_tasks() < most => Answer::Go,
+            Some(_) if is_fork => Answer::NoRoom,
+            _ => Answer::Refused,
+        }
+    }
+
     /// Reads one meter; -1 where it is missing.
     pub fn meter(&self, wanted: Meter) -> i64 {
         let found = self.meters.iter().find(|(meter, _)| *meter == wanted);
@@ -118,7 +128,7 @@ impl Stage {
             }
             report.peak_bytes = if peak < 0 { -1 } else { (peak - self.own_memory).max(0) };
             report.oom_kills = (kills - before.oom_kills).max(0);
-            report.pid_refusals = (refused - before.pid_refusals).max(0);
+            report.pid_refusals += (refused - before.pid_refusals).max(0);
         });
     }
 
@@ -306,8 +316,13 @@ fn attend(stage: &Stage, program: Pid, children: &SignalFd, listener: Option<&Ow
         let _ = poll(&mut waiting, PollTimeout::NONE);
         let announced = waiting.get(1).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
         if announced.contains(PollFlags::POLLIN) {
-            if let Some((number, argument)) = listener.and_then(|fd| filter::refuse_one(fd.as_raw_fd())) {
-                stage.board.update(|report| report.refuse(number, argument));
+            let said = listener.and_then(|fd| filter::answer_one(fd.as_raw_fd(), |call| stage.decide(call)));
+            match said {
+                Some((_, Answer::NoRoom)) => stage.board.update(|report| report.pid_refusals += 1),
+                Some(((number, argument), Answer::Refused)) => {
+                    stage.board.update(|report| report.refuse(number, argument));
+                }
+                Some((_, Answer::Go)) | None => {}
             }
         } else if !announced.is_empty() {
             // Every process under the filter is gone.
@@ -354,6 +369,14 @@ pub fn end_everything(isolated: bool) {
             Err(_) => return,
         }
     }
+}
+
+/// Tasks in this process namespace besides init itself.
+fn count_tasks() -> u64 {
+    let is_process =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().parse::<u32>().is_ok_and(|pid| pid != 1);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter(is_process);
+    processes.map(|process| fs::read_dir(process.path().join("task")).map_or(0, |tasks| tasks.count() as u64)).sum()
 }
 
 fn note_usage(stage: &Stage, program: Pid) {

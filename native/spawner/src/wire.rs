@@ -78,6 +78,8 @@ pub struct Setup {
     pub unix_sockets: bool,
     /// Limits.
     pub limits: Limits,
+    /// The cap on tasks where no control group counts them: init does, and answers for the refusals.
+    pub counted_tasks: Option<u64>,
     /// Cores of the spawner, of each trial's init and of the program, which sleep while another of them works:
     /// on one core a start needs no wake-up across cores. Empty means all.
     pub cores: Vec<usize>,

@@ -224,8 +224,10 @@ class Sandbox:
     ) -> Completed:
         """Runs one program to its end. A program that misbehaves is an `outcome`, never an exception.
 
-        Threads that share a sandbox take turns. A forked child has to make its own. A name without a slash is looked up on the PATH inside. `output_bytes` (64 MiB) bounds standard output and standard
-        error each. Raises UserError for an impossible command, MachineError when the sandbox itself fails.
+        Threads that share a sandbox take turns. A forked child has to make its own. A name without a slash is looked
+        up on the PATH inside. `output_bytes` (64 MiB) bounds standard output and standard error each.
+
+        Raises UserError for an impossible command, MachineError when the sandbox itself fails.
         """
 
     def close(self) -> None:
