@@ -22,7 +22,7 @@ WORK = """
 int main(void) {
     unsigned case_number; unsigned long x = 1;
     while (scanf("%u", &case_number) == 1) {
-        for (long i = 0; i < 1200000; i++) x = x * 6364136223846793005UL + case_number;
+        for (long i = 0; i < 2500000; i++) x = x * 6364136223846793005UL + case_number;
         printf("%lu\\n", x);
     }
     return 0;

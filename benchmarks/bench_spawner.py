@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_records import resident_mib
 from table import Figure, report
 
-from nightfleet.native import Sandbox, Workload, give_tree, run_trials
+from nightfleet.native import Sandbox, Workload, give_tree, hash_records, run_trials
 
 ROUNDS = 30
 BATCH = 20
@@ -135,6 +136,19 @@ def many(tree: Path) -> list[Figure]:
     ]
 
 
+def endless(tree: Path) -> list[Figure]:
+    """A gigabyte of output as one record: it is hashed as it streams and never held."""
+    workload = Workload(["head", "-c", "1000000000", "/dev/zero"], record="output")
+    with Sandbox(tree) as sandbox:
+        run_trials([[sandbox]], workload, [[0]], seed=1, output_bytes=2 << 30)
+        before = resident_mib(restart_peak=True)
+        trials = run_trials([[sandbox]], workload, [[0]], seed=1, output_bytes=2 << 30)
+    grown = resident_mib() - before
+    check(trials)
+    assert trials.digests[0, 0].tolist() == hash_records(bytes(10**9), seed=1, record="output")[0].tolist()
+    return [Figure("resident memory grew while a record of 1 GB was hashed by", grown, "MiB", most=8)]
+
+
 def check(trials: object) -> None:
     """Every trial ended well."""
     outcomes = {outcome for side in trials.outcome for outcome in side}  # type: ignore[attr-defined]
@@ -152,7 +166,7 @@ def main() -> int:
         tree = Path(scratch)
         program = build(tree)
         figures, remark = side_by_side(tree, program)
-        return report("A sandboxed trial", remark, figures + many(tree))
+        return report("A sandboxed trial", remark, figures + many(tree) + endless(tree))
 
 
 if __name__ == "__main__":
