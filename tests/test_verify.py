@@ -1,18 +1,13 @@
 """The gates from end to end: real git, real builds, real sandboxes; only the clock is simulated."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from simulated import Simulated, calibrated
+from clocked import Bench, on_clock
 from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 
-from nightfleet.harness import calibrations, timing
-from nightfleet.harness.calibrate import Calibrated, Summary
-from nightfleet.harness.calibrations import Found
 from nightfleet.harness.difference import MOST_MATCHED, changed_lines
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.job import BaselineFailedError
@@ -21,22 +16,9 @@ from nightfleet.harness.pools import CasePools
 from nightfleet.harness.report import Gate, ReportError, Verification, read_report
 from nightfleet.harness.request import Nobody
 from nightfleet.harness.rounds import Blocks, Round, TooLoadedError
-from nightfleet.harness.rules import Rules
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.verify import CutShortError, verify
 from nightfleet.native import MachineError, UserError
-
-
-class Bench(Simulated):
-    """A simulated bench that is entered and left like a real one."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
 
 
 class Loaded(Bench):
@@ -46,18 +28,6 @@ class Loaded(Bench):
         if len(self.asked) == 5:
             raise TooLoadedError("machine too loaded to time: 3 of 20 pairs were void (the limit is 10%)")
         return super().round(blocks, reference=reference)
-
-
-def on_clock(monkeypatch: pytest.MonkeyPatch, bench: Callable[[], Bench]) -> None:
-    """Time on a simulated clock, calibrated."""
-
-    def kept(_folder: Path, _key: object) -> Found:
-        rules = Rules("wall", workloads=("sums",))
-        nothing = Summary("wall", "simulated", (), (), False, (), None, 100, 0, True, 0.0)  # noqa: FBT003
-        return Found(Calibrated(rules, calibrated(rules), (), nothing))
-
-    monkeypatch.setattr(calibrations, "load", kept)
-    monkeypatch.setattr(timing, "PairBench", lambda *_, **__: bench())
 
 
 @pytest.fixture

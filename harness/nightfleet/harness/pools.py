@@ -17,6 +17,7 @@ from nightfleet.harness.cases import (
 from nightfleet.harness.comparison import Span
 from nightfleet.harness.rounds import Blocks
 from nightfleet.harness.tree import Tree
+from nightfleet.native import UserError
 
 # Cases that agents may see, of each workload; the smoke gate runs one block of them.
 PRACTICE_CASES = 1000
@@ -86,7 +87,10 @@ class CasePools:
     def _pool(self, workload: Workload, practice: bytes, baseline: Tree) -> "_Pool":
         salts = (self.salt, self._aside)
         if isinstance(workload.cases, Manifest):
-            lines = tuple(manifest_lines(baseline.read(workload.cases.path), workload.cases.path))
+            path = workload.cases.path
+            if path not in baseline.files:
+                raise UserError(f"workload {workload.name}: its manifest {path} is not in {baseline.name}; commit it")
+            lines = tuple(manifest_lines(baseline.read(path), path))
             own, aside = (
                 ManifestPools(salt, lines=len(lines), block=workload.block, workload=workload.name) for salt in salts
             )

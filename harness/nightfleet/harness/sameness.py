@@ -23,9 +23,14 @@ def judge(gate: Passing, seen: Behaviour) -> None:
     match seen.ending:
         case "baseline failed":
             first = next(block for block in seen.failed if block.side == "baseline")
+            said = printable(first.stderr[-TAIL_LETTERS:].strip())
+            if first.outcome == "start":
+                raise UserError(
+                    f"workload {first.workload}: its `run` cannot be started: {said}; is it what build makes?"
+                )
             raise UserError(
                 f"the baseline itself ended with {first.outcome} {first.status} on a block of workload "
-                f"{first.workload} (cases {first.cases[:3].tolist()} …): {printable(first.stderr[-TAIL_LETTERS:])}"
+                f"{first.workload} (cases {first.cases[:3].tolist()} …): {said}"
             )
         case "nondeterministic baseline":
             name, cases = next(iter(seen.unsteady.items()))

@@ -1,5 +1,6 @@
 """How one verification times: the rules, the calibration that is kept or made, and a bench of pairs."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,12 +59,15 @@ class Timing:
         watch: told what is waited for.
 
     Raises:
-        UserError: as `rules_of`.
+        UserError: as `rules_of`, and for more cores than there are.
     """
 
     def __init__(self, request: Request, pools: CasePools, seed: int, watch: Watch) -> None:
         self._request, self._pools, self._seed, self._watch = request, pools, seed, watch
         self._rules = rules_of(request.arena, request.purpose, request.alpha)
+        here = len(os.sched_getaffinity(0))
+        if request.arena.cores > here:
+            raise UserError(f"cores: {request.arena.cores} is impossible: this process may use {here}; type less")
 
     def calibrated(self, baseline: Side, artefact: str) -> tuple[Calibrated, list[str]]:
         """The calibration kept for this program on this machine, or a new one, with the rules of today.

@@ -38,7 +38,7 @@ def verify(
 ) -> None:
     """Say whether B behaves as A does, and whether it is faster, with evidence.
 
-    Exits with 0 only for promote and simplify, with 1 for every other verdict.
+    Exits with 0 only for promote and simplify, with 1 for every other verdict, with 2 where there is none.
 
     Example: `nightfleet verify main my-branch`
     """
@@ -124,6 +124,7 @@ def _text(content: bytes, revision: str) -> str:
 
 def _show(found: "Verification", report: Path, console: Console) -> None:
     style = "bold green" if found.accepted else "bold red" if found.verdict != "incremental" else "bold yellow"
+    console.soft_wrap = not console.is_terminal
     console.print()
     console.print(Text.assemble((found.verdict, style), (f"  {MEANINGS[found.verdict]}", "bold")))
     console.print(Text(found.reason))
