@@ -75,6 +75,17 @@ def test_promote_is_yes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert shown.err == ""
 
 
+def test_a_simplification_that_loses_nothing_is_yes(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_clock(monkeypatch, lambda: Bench(sd=0.002))
+    plain = tiny.branch("plain", {"tiny.c": doing("/* nothing */")})
+    assert exit_code("main", plain, "--purpose", "simplify", "--json") == 0
+    found = answer(capsys)
+    assert found["verdict"] == "simplify"
+    assert read_report(Path(found["report"]))["speed"]["rules"]["purpose"] == "simplify"
+
+
 def test_every_other_verdict_is_no(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
