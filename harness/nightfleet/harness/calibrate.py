@@ -125,8 +125,8 @@ def run_calibration(
         on_round: told each round, and how many count so far.
 
     Raises:
-        nightfleet.native.UserError: when the baseline disagrees with itself, or ends badly.
-        ValueError: when the clock that was asked for cannot be had.
+        nightfleet.native.UserError: when the baseline disagrees with itself, or ends badly, or when the clock that was
+            asked for cannot be had.
         nightfleet.harness.rounds.TooLoadedError: when too many rounds were void.
     """
     started = time.monotonic()

@@ -1,55 +1,41 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
-import difflib
-import hashlib
-import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from nightfleet.harness import behaviour, calibrations
-from nightfleet.harness.arena import Arena, Manifest, Workload
+from nightfleet.harness import behaviour, sameness
 from nightfleet.harness.behaviour import Behaviour, Span, Work
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
-from nightfleet.harness.calibrations import Key, Machine
-from nightfleet.harness.cases import (
-    ManifestPools,
-    Pools,
-    commitment,
-    hash_seed,
-    manifest_lines,
-    practice_cases,
-    practice_salt,
-    verification_salt,
-)
+from nightfleet.harness.calibrate import Calibrated
+from nightfleet.harness.calibrations import Machine
+from nightfleet.harness.cases import commitment, hash_seed
+from nightfleet.harness.difference import changed_lines
+from nightfleet.harness.evidence import Evidence, plain
 from nightfleet.harness.job import run_job
 from nightfleet.harness.overlay import Overlay, overlay
-from nightfleet.harness.pairs import PairBench
+from nightfleet.harness.passing import NAMES, Ended, Passing
+from nightfleet.harness.pools import CasePools
+from nightfleet.harness.reading import BothSides
 from nightfleet.harness.regions import Step
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
-from nightfleet.harness.rounds import Blocks
-from nightfleet.harness.rules import Guard, Quantity, Rules
+from nightfleet.harness.rules import CONFIRMATION_PAIRS
 from nightfleet.harness.sides import Side
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
+from nightfleet.harness.timing import Timing
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import BuildFailedError, Workspace
 from nightfleet.native import UserError
 
-# Cases that agents may see, of each workload; the smoke gate runs one block of them.
-PRACTICE_CASES = 1000
-# How much further an extraordinary claim is looked into (design: four times the cases).
-ESCALATION = 4
-# Calibration pairs that come before the candidate's when none are kept (design: 60 for a verification by itself).
-PAIRS_FOR_VERIFY = 60
+# A build of a few milliseconds has no meaningful ratio: only what takes so much longer (ns) can be too slow.
+SLOWER_BUILD_NS = 1_000_000_000
 
-NAMES = ("scope", "build", "smoke", "behaviour", "tests", "limits", "speed", "extraordinary")
 _VERDICTS: dict[Step, Verdict] = {
     Step.PROMOTE: "promote",
     Step.INCREMENTAL: "incremental",
@@ -60,42 +46,16 @@ _VERDICTS: dict[Step, Verdict] = {
 }
 
 
-class Ended(Exception):  # noqa: N818 - an ending is no error
-    """A gate said no."""
-
-    def __init__(self, verdict: Verdict, reason: str) -> None:
-        super().__init__(reason)
-        self.verdict, self.reason = verdict, reason
-
-
-@dataclass
-class _Open:
-    """A gate while it is being passed."""
-
-    name: str
-    reason: str = ""
-    passed: bool | None = True
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def no(self, verdict: Verdict, reason: str, **facts: object) -> NoReturn:
-        """End the verification here."""
-        self.passed, self.reason = False, reason
-        self.facts.update(facts)
-        raise Ended(verdict, reason)
-
-    def skip(self, reason: str) -> None:
-        """Say that there is nothing to do."""
-        self.passed, self.reason = None, reason
-
-
 class Gates:
     """One verification on its way. Call the gates in their order; each raises `Ended` when it says no."""
 
     def __init__(self, request: Request, watch: Watch) -> None:
         self.request, self.watch = request, watch
         self.arena = request.arena
+        # Whatever can be refused is refused by these, in this order: only the workspace writes.
+        self.pools = CasePools(request.arena, request.baseline, request.master, request.index)
+        self.timing = Timing(request, self.pools, hash_seed(self.pools.salt), watch)
         self.workspace = Workspace(request.state, request.arena, request.source)
-        self.salt = verification_salt(request.master, request.index)
         self.found: list[Gate] = []
         self.ended: Ended | None = None
         self.notes = list(request.arena.warnings)
@@ -108,7 +68,6 @@ class Gates:
         self._behaviour: Behaviour | None = None
         self._speed: SpeedResult | None = None
         self._calibrated: Calibrated | None = None
-        self._pools: dict[str, _Pool] = {}
 
     # --- the gates -------------------------------------------------------------------------------------------------
 
@@ -147,14 +106,13 @@ class Gates:
     def smoke(self) -> None:
         """One block of practice cases: what would fail in a minute fails in a second."""
         with self._gate("smoke") as gate:
-            spans = [self._span(name, pool.practice[: pool.workload.block]) for name, pool in self._all_pools()]
-            self._judge_behaviour(gate, self._compare(spans, "smoke"))
+            self._judge(gate, self._compare(self.pools.practice(), "smoke"))
             gate.reason = "one practice block of each workload is the same"
 
     def behaviour(self) -> None:
         """Every case, in random order, on all cores, both sides: every record is hashed, and they are equal."""
         with self._gate("behaviour") as gate:
-            seen = self._compare([self._span(name, pool.behaviour) for name, pool in self._all_pools()], "behaviour")
+            seen = self._compare(self.pools.behaviour(), "behaviour")
             self._behaviour = seen
             self.arrays = tuple(
                 Array(side, name, digests.cases, getattr(digests, side))
@@ -162,7 +120,7 @@ class Gates:
                 for side in ("baseline", "candidate")
             )
             gate.facts |= {"cases": seen.cases, "diverged": seen.divergences, "denied": dict(seen.denied)}
-            self._judge_behaviour(gate, seen)
+            self._judge(gate, seen)
             gate.reason = f"{seen.cases} cases, every record identical"
 
     def tests(self) -> None:
@@ -193,11 +151,10 @@ class Gates:
             if lines > guards.diff_lines:
                 gate.no("reject", f"{lines} changed lines; guards.diff_lines is {guards.diff_lines}")
             self._tell("limits", "building the baseline again, from the same start")
-            again = self.workspace.build(self.request.baseline, baseline=self._baseline, changed=self._overlay.changed)
+            again = self._built_again()
             ratio = self._candidate.build_ns / max(1, again.build_ns) - 1
             gate.facts |= {"lines": lines, "build_time_ratio": ratio}
-            # A build of a few milliseconds has no meaningful ratio.
-            slow = self._candidate.build_ns - again.build_ns > 1_000_000_000
+            slow = self._candidate.build_ns - again.build_ns > SLOWER_BUILD_NS
             if slow and ratio > guards.build_time_ratio:
                 gate.no("reject", f"building takes {ratio:+.0%}; guards.build_time is +{guards.build_time_ratio:.0%}")
             gate.reason = f"{lines} changed lines, building takes {ratio:+.0%}"
@@ -205,28 +162,12 @@ class Gates:
     def speed(self) -> None:
         """Interleaved pairs in an order drawn by coin, each on a fresh block, every timed record compared."""
         with self._gate("speed") as gate:
-            calibrated = self._calibration()
-            seen = self._behaviour.blocks if self._behaviour is not None else ()
-            with self._bench(self._candidate) as bench:
-                result = Speed(
-                    bench,
-                    calibrated.rules,
-                    calibrated.calibration,
-                    self._timing_blocks(0),
-                    behaviour=seen if self.arena.cores == 1 else (),
-                    on_round=self._on_round,
-                ).run()
-                gate.facts |= {"mechanisms": bench.facts, "void": result.void}
-            self._speed = result
-            gate.facts["clock"] = calibrated.rules.quantity
-            gate.facts["pairs"] = len(result.pairs) + len(result.confirmation)
+            result = self._timed(gate)
             if result.diverged:
                 name, cases = next(iter(result.diverged.items()))
                 gate.no("incorrect", f"a timed record differs: case {cases[0]} of workload {name}", cases=list(cases))
             if result.broken is not None:
                 gate.no("broken", f"in timed trials: {result.broken}")
-            kept = seen if self.arena.cores == 1 else ()
-            self.evidence = result.evidence(calibrated.rules, calibrated.calibration, kept).to_dict()
             verdict = _VERDICTS[result.decision.step]
             if verdict not in {"promote", "simplify"}:
                 gate.no(verdict, result.decision.reason)
@@ -238,15 +179,14 @@ class Gates:
             if self._speed is None or not self._speed.decision.extraordinary:
                 gate.skip(f"the gain is below {self.arena.thresholds.extraordinary_ratio:.0%}")
                 return
-            pairs = self._speed.next_block
-            spans = [
-                self._span(name, pool.escalation(ESCALATION * len(pool.behaviour), pairs=pairs))
-                for name, pool in self._all_pools()
-                if not pool.finite
-            ]
+            spans = self.pools.escalation(self._speed.next_block)
+            if not spans:
+                gate.skip("there are no further cases than those of the manifests; somebody should read the change")
+                self.notes.append("an extraordinary claim, and no further cases: read the change before you merge it")
+                return
             seen = self._compare(spans, "extraordinary")
             gate.facts |= {"cases": seen.cases, "diverged": seen.divergences}
-            self._judge_behaviour(gate, seen)
+            self._judge(gate, seen)
             self.notes.append(
                 f"an extraordinary claim: it held over {seen.cases} further cases; read the change before you merge it"
             )
@@ -262,7 +202,13 @@ class Gates:
         gain = None
         if decision is not None and decision.gain is not None and self._calibrated is not None:
             clock = self._calibrated.rules.quantity
-            gain = Gain(decision.gain, decision.low or decision.gain, decision.high or decision.gain, clock)
+            gain = Gain(
+                decision.gain,
+                decision.gain if decision.low is None else decision.low,
+                decision.gain if decision.high is None else decision.high,
+                clock,
+            )
+        verdict: Verdict
         if self.ended is not None:
             verdict, reason = self.ended.verdict, self.ended.reason
         else:
@@ -282,6 +228,11 @@ class Gates:
             notes=tuple(self.notes),
         )
 
+    @property
+    def timed(self) -> bool:
+        """Whether the timing was reached: then there is something to keep, even if nobody can finish it."""
+        return any(gate.name == "speed" for gate in self.found)
+
     def subject(self) -> dict[str, Any]:
         """What was compared, and by what."""
         return {
@@ -291,8 +242,8 @@ class Gates:
             "candidate": _identity(self.request.candidate, getattr(self, "_candidate", None)),
             "machine": asdict(Machine.here()),
             "toolchain": self.workspace.surroundings.identity(),
-            "salt": self.salt.hex(),
-            "commitment": commitment(self.salt),
+            "salt": self.pools.salt.hex(),
+            "commitment": commitment(self.pools.salt),
             "index": self.request.index,
             "alpha": self.request.alpha,
         }
@@ -300,11 +251,16 @@ class Gates:
     # --- what the gates share --------------------------------------------------------------------------------------
 
     @contextmanager
-    def _gate(self, name: str) -> Iterator[_Open]:
+    def _gate(self, name: str) -> Iterator[Passing]:
         self.watch.begins(name)
-        gate, started = _Open(name), time.monotonic()
+        gate, started = Passing(name), time.monotonic()
         try:
             yield gate
+        except Ended:
+            raise
+        except BaseException as error:
+            gate.cut_short(error)
+            raise
         finally:
             # Whatever ended it, what it found so far is told.
             done = Gate(name, gate.passed, gate.reason, time.monotonic() - started, gate.facts)
@@ -320,18 +276,6 @@ class Gates:
             raise AssertionError("a candidate out of scope has no tree")
         return self._overlay.tree
 
-    def _all_pools(self) -> list[tuple[str, "_Pool"]]:
-        if not self._pools:
-            practice = practice_salt(self.request.master)
-            self._pools = {
-                one.name: _Pool.of(one, self.salt, practice, self.request.baseline) for one in self.arena.workloads
-            }
-        return list(self._pools.items())
-
-    def _span(self, name: str, cases: Any) -> Span:
-        pool = self._pools[name]
-        return Span(pool.workload, self.arena.behaviour, cases, pool.lines)
-
     def _side(self, built: Built) -> Side:
         return Side(built.path, dict(self.workspace.sandbox_options("trial", built)))
 
@@ -340,98 +284,65 @@ class Gates:
             self.watch.progress(gate, "blocks on both sides", news.done, news.blocks, news.left_s)
 
         limits = self.arena.limits
-        work = Work(hash_seed(self.salt), limits.trial_s, limits.output_bytes)
+        work = Work(hash_seed(self.pools.salt), limits.trial_s, limits.output_bytes)
         if self.arena.cores > 1:
             work = replace(work, cores=sorted(os.sched_getaffinity(0))[:1])
         return behaviour.compare(self._side(self._baseline), self._side(self._candidate), spans, work, on_progress=tell)
 
-    def _judge_behaviour(self, gate: _Open, seen: Behaviour) -> None:
-        """Turn what was seen into an ending, with its owner."""
-        self.divergences = (*self.divergences, *(_plain(one) for one in seen.shown))
-        if seen.ending == "baseline failed":
-            first = next(block for block in seen.failed if block.side == "baseline")
-            raise UserError(
-                f"the baseline itself ended with {first.outcome} {first.status} on a block of workload "
-                f"{first.workload} (cases {first.cases[:3].tolist()} …): {first.stderr[-400:]}"
-            )
-        if seen.ending == "nondeterministic baseline":
-            name, cases = next(iter(seen.unsteady.items()))
-            raise UserError(
-                f"the baseline disagrees with itself on cases {list(cases[:5])} of workload {name}; `nightfleet check` "
-                "shows how they differ and which canonical form would settle it"
-            )
-        if seen.ending == "broken":
-            bad = next(block for block in seen.failed if block.side == "candidate")
-            gate.no("broken", f"ended with {bad.outcome} {bad.status} on workload {bad.workload}", stderr=bad.stderr)
-        if seen.ending == "incorrect":
-            gate.no("incorrect", _difference(seen), diverged={n: list(c) for n, c in seen.diverged.items()})
+    def _judge(self, gate: Passing, seen: Behaviour) -> None:
+        self.divergences = (*self.divergences, *map(sameness.plain, seen.shown))
+        sameness.judge(gate, seen)
+
+    def _built_again(self) -> Built:
+        """The baseline built as the candidate was: from the same start, with the same files changed."""
+        try:
+            return self.workspace.build(self.request.baseline, baseline=self._baseline, changed=self._overlay.changed)
+        except BuildFailedError as failed:
+            raise UserError(f"the baseline built once, and not a second time: {failed}") from failed
 
     # --- timing ----------------------------------------------------------------------------------------------------
 
-    def _rules(self) -> Rules:
-        thresholds, guards = self.arena.thresholds, self.arena.guards
-        quantity: Quantity = "memory" if self.arena.metric.kind == "memory" else "wall"
-        limits: dict[Quantity, float] = {
-            "wall": guards.wall_ratio,
-            "cpu": guards.cpu_ratio,
-            "memory": guards.memory_ratio,
-        }
-        return Rules(
-            quantity,
-            workloads=tuple(one.name for one in self.arena.workloads),
-            over=self.arena.metric.over,
-            purpose=self.request.purpose,
-            promote=thresholds.promote_ratio,
-            incremental=thresholds.incremental_ratio,
-            extraordinary=thresholds.extraordinary_ratio,
-            alpha=self.request.alpha,
-            guards=tuple(Guard(name, limit) for name, limit in limits.items()),
-        )
+    def _timed(self, gate: Passing) -> SpeedResult:
+        """Time until the verdict knows. What was timed is kept, whatever ends it."""
+        baseline = self._side(self._baseline)
+        self._calibrated, notes = self.timing.calibrated(baseline, self._baseline.whole_digest)
+        self.notes += notes
+        gate.facts["clock"] = self._calibrated.rules.quantity
+        with self.timing.bench(baseline, self._side(self._candidate)) as bench:
+            gate.facts["mechanisms"] = bench.facts
+            speed = Speed(
+                bench,
+                self._calibrated.rules,
+                self._calibrated.calibration,
+                self.pools.timing,
+                behaviour=self._blocks,
+                on_round=self._on_round,
+            )
+            try:
+                return speed.run()
+            finally:
+                self._keep(gate, speed.result, self._calibrated)
 
-    def _calibration(self) -> Calibrated:
-        """The calibration kept for this program on this machine, or a new one."""
-        epoch = epoch_digest(self.arena)
-        key = Key(epoch, self._baseline.whole_digest, Machine.here())
-        folder = self.request.state / "calibrations"
-        kept = calibrations.load(folder, key)
-        if kept.calibrated is None:
-            with self._bench(self._baseline) as bench:
-                plan = Plan(self._rules(), self.arena.clock, self.arena.cores, at_least=PAIRS_FOR_VERIFY, cap=120)
-                fresh = run_calibration(bench, plan, self._timing_blocks(1 << 20), on_round=self._on_calibration)
-            calibrations.store(folder, key, fresh)
-            kept = replace(kept, calibrated=fresh)
-        found = kept.calibrated
-        if found is None:
-            raise AssertionError("a calibration was just stored")
-        rules = replace(self._measurable(self._rules(), found), quantity=found.rules.quantity)
-        self._calibrated = replace(found, rules=rules)
-        return self._calibrated
+    def _keep(self, gate: Passing, result: SpeedResult, calibrated: Calibrated) -> None:
+        self._speed = result
+        gate.facts |= {"void": result.void, "pairs": len(result.pairs) + len(result.confirmation)}
+        confirmed = result.decision.stopping is not None
+        if result.confirmation and not confirmed:
+            # A decision is recomputed from whole confirmations only; of one that was cut short the pairs are kept.
+            gate.facts["confirmation"] = [plain(pair) for pair in result.confirmation]
+        self.evidence = Evidence(
+            calibrated.rules,
+            calibrated.calibration,
+            tuple(self._blocks),
+            result.pairs,
+            result.confirmation if confirmed else (),
+            result.decision,
+        ).to_dict()
 
-    def _measurable(self, rules: Rules, found: Calibrated) -> Rules:
-        """Without the guards that this machine cannot measure; they are named in the notes."""
-        known = {quantity for by_quantity in found.calibration.noise.values() for quantity in by_quantity}
-        lost = [guard.quantity for guard in rules.guards if guard.quantity not in known]
-        for quantity in lost:
-            self.notes.append(f"guards.{quantity} is not held here: this machine cannot measure it")
-        return replace(rules, guards=tuple(guard for guard in rules.guards if guard.quantity in known))
-
-    def _bench(self, candidate: Built) -> PairBench:
-        journals = self.request.state / "journals"
-        journals.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return PairBench(
-            self._side(self._baseline),
-            self._side(candidate),
-            {name: self._span(name, pool.behaviour[:0]).native for name, pool in self._all_pools()},
-            hash_seed(self.salt),
-            journals / f"{self.request.id}.jsonl",
-            cores=self.arena.cores,
-            timeout_s=self.arena.limits.trial_s,
-            output_bytes=self.arena.limits.output_bytes,
-            on_wait=lambda why, waited: self.watch.progress("speed", f"waiting {waited:.0f} s: {why}", 0, None, None),
-        )
-
-    def _timing_blocks(self, first: int) -> "_Blocks":
-        return _Blocks(dict(self._all_pools()), first)
+    @property
+    def _blocks(self) -> tuple[BothSides, ...]:
+        """What the behaviour gate's blocks took; with several cores its trials run otherwise than timed ones."""
+        return self._behaviour.blocks if self._behaviour is not None and self.arena.cores == 1 else ()
 
     def _on_round(self, news: Progress) -> None:
         decision = news.decision
@@ -439,87 +350,8 @@ class Gates:
         if decision.gain is not None:
             words += f", gain {decision.gain:+.1%}"
         done = news.confirmed if news.confirmed is not None else decision.pairs
-        self.watch.progress("speed", words, done, 20 if news.confirmed is not None else None, None)
-
-    def _on_calibration(self, _round: object, counted: int) -> None:
-        self.watch.progress("speed", "calibrating: the baseline against itself", counted, PAIRS_FOR_VERIFY, None)
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """The blocks of a round of every workload, by its number; calibration's numbers are out of timing's reach."""
-
-    pools: Mapping[str, "_Pool"]
-    first: int
-
-    def __call__(self, number: int) -> Blocks:
-        return {name: pool.timing(self.first, number) for name, pool in self.pools.items()}
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """One workload's cases, numbers or lines of a manifest."""
-
-    workload: Workload
-    practice: Any
-    lines: tuple[str, ...] | None
-    own: Pools | ManifestPools
-    aside: Pools | ManifestPools
-
-    @classmethod
-    def of(cls, workload: Workload, salt: bytes, practice: bytes, baseline: Tree) -> "_Pool":
-        """The pools of a workload under one salt. Calibration has cases of its own, from a salt derived of it."""
-        aside = hashlib.sha256(b"nightfleet calibration 1\n" + salt).digest()
-        if isinstance(workload.cases, Manifest):
-            lines = tuple(manifest_lines(baseline.read(workload.cases.path), workload.cases.path))
-            pools = [
-                ManifestPools(one, lines=len(lines), block=workload.block, workload=workload.name)
-                for one in (salt, aside)
-            ]
-            return cls(workload, pools[0].behaviour, lines, pools[0], pools[1])
-        seen = practice_cases(practice, max(PRACTICE_CASES, workload.block), workload.name)
-        many = [
-            Pools(one, seen, behaviour=workload.cases, block=workload.block, workload=workload.name)
-            for one in (salt, aside)
-        ]
-        return cls(workload, seen, None, many[0], many[1])
-
-    @property
-    def finite(self) -> bool:
-        """Whether there are no further cases than those of the manifest."""
-        return self.lines is not None
-
-    @property
-    def behaviour(self) -> Any:
-        return self.own.behaviour
-
-    def timing(self, first: int, number: int) -> Any:
-        return (self.aside if first else self.own).timing(number)
-
-    def escalation(self, count: int, *, pairs: int) -> Any:
-        if isinstance(self.own, ManifestPools):
-            raise AssertionError("a manifest has no further cases")  # noqa: TRY004
-        return self.own.escalation(count, pairs=pairs)
-
-
-def epoch_digest(arena: Arena) -> str:
-    """SHA-256 over what makes measured figures comparable: all of the arena but thresholds, guards and scope."""
-    parts = (arena.build, arena.setup, arena.behaviour, arena.metric, arena.clock, arena.cores, arena.read, arena.data)
-    content = json.dumps([*map(repr, parts), [repr(one) for one in arena.workloads], arena.limits.memory_bytes])
-    return hashlib.sha256(b"nightfleet epoch 1\n" + content.encode()).hexdigest()
-
-
-def changed_lines(baseline: Tree, candidate: Tree, changed: tuple[str, ...]) -> int:
-    """Lines added and removed, as a diff without context would show them."""
-    total = 0
-    for path in changed:
-        before, after = (
-            tree.read(path).decode("utf-8", "replace").splitlines() if path in tree.entries else []
-            for tree in (baseline, candidate)
-        )
-        matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
-        total += sum(i2 - i1 + j2 - j1 for kind, i1, i2, j1, j2 in matcher.get_opcodes() if kind != "equal")
-    return total
+        of = CONFIRMATION_PAIRS if news.confirmed is not None else None
+        self.watch.progress("speed", words, done, of, None)
 
 
 def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:
@@ -528,29 +360,4 @@ def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:
         "tree": tree.digest,
         "artefact": None if built is None else built.artefact_digest,
         "whole": None if built is None else built.whole_digest,
-    }
-
-
-def _difference(seen: Behaviour) -> str:
-    if not seen.diverged:
-        bad = seen.failed[0]
-        said = bad.stderr.strip().splitlines()[-1:] or [bad.outcome]
-        return f"wrong records on workload {bad.workload}: {said[0]}"
-    name, cases = next(iter(seen.diverged.items()))
-    more = f" (and {seen.divergences - 1} more found)" if seen.divergences > 1 else ""
-    return f"case {cases[0]} of workload {name} gives another record{more}, after {seen.cases} cases"
-
-
-def _plain(divergence: Any) -> dict[str, Any]:
-    def record(one: Any) -> Any:
-        return None if one is None else {"text": one.text, "start": one.start, "size": one.size}
-
-    return {
-        "workload": divergence.workload,
-        "case": divergence.case,
-        "fed": divergence.fed,
-        "baseline": record(divergence.baseline),
-        "candidate": record(divergence.candidate),
-        "first": divergence.first,
-        "note": divergence.note,
     }

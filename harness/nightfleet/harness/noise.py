@@ -15,6 +15,7 @@ from nightfleet.harness.calibration import SCALE_FLOOR, Calibration, Noise
 from nightfleet.harness.estimate import Estimate
 from nightfleet.harness.reading import Pair, Reading, observe, rounds_of
 from nightfleet.harness.rules import QUANTITIES, Quantity, Rules
+from nightfleet.native import UserError
 
 # The level of an undisturbed trial: this quantile of log baseline times (design).
 REFERENCE_QUANTILE = 0.05
@@ -42,11 +43,11 @@ Floats: TypeAlias = NDArray[np.float64]
 def choose_clock(asked: Clock, *, cores: int, single_threaded: bool, group_cpu: bool) -> Quantity:
     """The clock to judge by: CPU for one thread on one core whose whole group's CPU time is known, else wall.
 
-    ValueError if CPU was asked for and cannot be had.
+    UserError if CPU was asked for and cannot be had.
     """
     obstacle = cpu_obstacle(cores=cores, single_threaded=single_threaded, group_cpu=group_cpu)
     if asked == "cpu" and obstacle:
-        raise ValueError(f"clock: cpu is not possible, because {obstacle}; write clock: wall or clock: auto")
+        raise UserError(f"clock: cpu is not possible, because {obstacle}; write clock: wall or clock: auto")
     return "wall" if asked == "wall" or obstacle else "cpu"
 
 

@@ -37,6 +37,19 @@ Verdict = Literal[
     "suspicious",
 ]
 Side = Literal["baseline", "candidate"]
+# What `Verification.to_json` gives, before anything was found.
+NOTHING_FOUND: Mapping[str, Any] = {
+    "id": None,
+    "verdict": None,
+    "reason": "",
+    "gain": None,
+    "pairs": 0,
+    "behaviour": {"cases": 0, "identical": None, "diverged": 0},
+    "extraordinary": False,
+    "notes": [],
+    "gates": [],
+    "report": None,
+}
 
 
 class ReportError(UserError):

@@ -6,13 +6,13 @@ from typing import Protocol, TypeAlias
 
 from nightfleet.harness.cases import Cases
 from nightfleet.harness.reading import Pair, Reading
-from nightfleet.native import Completed, Draw
+from nightfleet.native import Completed, Draw, MachineError
 
 # A block for each workload, by name.
 Blocks: TypeAlias = Mapping[str, Cases]
 
 
-class TooLoadedError(RuntimeError):
+class TooLoadedError(MachineError):
     """More than a tenth of the pairs were void: the machine is too loaded to time anything."""
 
 

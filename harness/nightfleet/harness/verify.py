@@ -1,17 +1,31 @@
 """One verification: is the behaviour the same, and is it faster? The first gate that says no ends it.
 
-The gates stand in the order of their cost; `gates` holds each of them. Whatever happens, what was seen is written as a
-report, so that nobody has to believe a verdict.
+The gates stand in the order of their cost; `gates` holds each of them. Whatever they find, what was seen is
+written as a report, so that nobody has to believe a verdict.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from nightfleet.harness.gates import Ended, Gates
+from nightfleet.harness.gates import Gates
+from nightfleet.harness.passing import Ended
 from nightfleet.harness.report import Verification, write_report
 from nightfleet.harness.request import Request, Watch
+from nightfleet.native import MachineError
 
-__all__ = ["verify"]
+__all__ = ["CutShortError", "verify"]
+
+
+class CutShortError(MachineError):
+    """The machine gave up while the speed was measured. What was found until then is kept.
+
+    Attributes:
+        found: with the verdict "undecided".
+        report: the directory of its report.
+    """
+
+    def __init__(self, why: str, found: Verification, report: Path) -> None:
+        super().__init__(f"{why}; what was found until then is kept in {report}")
+        self.found, self.report = found, report
 
 
 def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
@@ -21,9 +35,9 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
         What was found, and the directory of its report.
 
     Raises:
+        CutShortError: the machine is too loaded to time, or failed while it timed; a report is there.
         nightfleet.native.UserError: the baseline, or the program, cannot be judged.
         nightfleet.native.MachineError: the machine could not do its part.
-        nightfleet.harness.rounds.TooLoadedError: it is too loaded to time.
     """
     gates = Gates(request, watch)
     try:
@@ -37,8 +51,18 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
         gates.extraordinary()
     except Ended as ended:
         gates.ended = ended
+    except MachineError as error:
+        if not gates.timed:
+            raise
+        gates.ended = Ended("undecided", str(error))
+        found, report = _reported(gates)
+        raise CutShortError(str(error), found, report) from error
+    return _reported(gates)
+
+
+def _reported(gates: Gates) -> tuple[Verification, Path]:
     found = gates.verification()
-    directory = request.state / "reports" / found.id
+    directory = gates.request.state / "reports" / found.id
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_report(
         directory,
@@ -48,4 +72,4 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
         speed=gates.evidence,
         divergences=gates.divergences,
     )
-    return replace(found), directory
+    return found, directory

@@ -10,6 +10,7 @@
 Below this file nothing prints an error: a command returns, answers no with `typer.Exit(ANSWER_IS_NO)`, or raises.
 """
 
+import errno
 import importlib.metadata
 import sys
 import traceback
@@ -22,6 +23,19 @@ from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.probe import probe
 from nightfleet.orchestrator.commands.verify import verify
 from nightfleet.orchestrator.log import set_up_log
+
+# What a disk or a kernel refuses; any other OSError is a path that nightfleet should have looked at before.
+MACHINE_ERRNOS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 app = typer.Typer(
     name="nightfleet",
@@ -90,7 +104,7 @@ def _tell(error: Exception) -> None:
 
     if isinstance(error, native.UserError):
         typer.echo(f"nightfleet: {error}", err=True)
-    elif isinstance(error, native.MachineError):
+    elif isinstance(error, native.MachineError) or (isinstance(error, OSError) and error.errno in MACHINE_ERRNOS):
         typer.echo(f"nightfleet: this machine could not do it: {error}", err=True)
     else:
         traceback.print_exception(error)

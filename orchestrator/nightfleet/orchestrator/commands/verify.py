@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,7 +38,7 @@ def verify(
 ) -> None:
     """Say whether B behaves as A does, and whether it is faster, with evidence.
 
-    Exits with 0 only for promote and simplify, with 1 for every other verdict.
+    Exits with 0 only for promote and simplify, with 1 for every other verdict, with 2 where there is none.
 
     Example: `nightfleet verify main my-branch`
     """
@@ -46,15 +46,29 @@ def verify(
     from nightfleet.orchestrator.commands.watching import Watching
 
     console = Console(stderr=as_json, highlight=False)
-    request = _request(Path.cwd(), baseline, candidate, program, purpose)
-    with Watching(console) as watching:
-        found, report = judge(request, watching)
+    try:
+        request = _request(Path.cwd(), baseline, candidate, program, purpose)
+        with Watching(console) as watching:
+            found, report = judge(request, watching)
+    except Exception as error:
+        if as_json:
+            typer.echo(json.dumps(_without_verdict(error), indent=2))
+        raise
     if as_json:
         typer.echo(json.dumps(found.to_json(report), indent=2))
     else:
         _show(found, report, console)
     if not found.accepted:
         raise typer.Exit(ANSWER_IS_NO)
+
+
+def _without_verdict(error: Exception) -> dict[str, Any]:
+    """The same keys where nothing was decided; `error` says why, and what was measured until then is there."""
+    from nightfleet.harness.report import NOTHING_FOUND
+    from nightfleet.harness.verify import CutShortError
+
+    found = error.found.to_json(error.report) if isinstance(error, CutShortError) else NOTHING_FOUND
+    return {**found, "error": str(error)}
 
 
 def _request(here: Path, baseline: str, candidate: str, program: Path | None, purpose: str) -> "Request":
@@ -79,7 +93,7 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
     if program is not None:
         loaded = load_program(program)
     elif "program.md" in base.entries:
-        loaded = load_program(base.read("program.md").decode("utf-8"))
+        loaded = load_program(_text(base.read("program.md"), baseline))
     elif (here / "program.md").exists():
         loaded = load_program(here / "program.md")
     else:
@@ -98,8 +112,19 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
     )
 
 
+def _text(content: bytes, revision: str) -> str:
+    from nightfleet.native import UserError
+
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"program.md:{line} in {revision} is not UTF-8 here; save the file as UTF-8") from None
+
+
 def _show(found: "Verification", report: Path, console: Console) -> None:
     style = "bold green" if found.accepted else "bold red" if found.verdict != "incremental" else "bold yellow"
+    console.soft_wrap = not console.is_terminal
     console.print()
     console.print(Text.assemble((found.verdict, style), (f"  {MEANINGS[found.verdict]}", "bold")))
     console.print(Text(found.reason))

@@ -17,7 +17,14 @@ class Watching:
     def __init__(self, console: Console) -> None:
         self._console = console
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=console, transient=True)
+        # In a log there is nothing to move, and no width to keep to.
+        self._progress = Progress(
+            *columns,
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._task = self._progress.add_task("", total=None, left="")
 
     def __enter__(self) -> Self:
@@ -44,4 +51,4 @@ class Watching:
         line.append(gate.reason or "", style="" if gate.passed is not None else "dim")
         if gate.seconds >= 0.1:
             line.append(f"  {gate.seconds:.1f} s", style="dim")
-        self._console.print(line)
+        self._console.print(line, soft_wrap=not self._console.is_terminal)

@@ -1,0 +1,113 @@
+"""The cases of every workload of one verification: practice, behaviour, timing, calibration and escalation."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nightfleet.harness.arena import Arena, Manifest, Workload
+from nightfleet.harness.cases import (
+    Cases,
+    ManifestPools,
+    Pools,
+    manifest_lines,
+    practice_cases,
+    practice_salt,
+    verification_salt,
+)
+from nightfleet.harness.comparison import Span
+from nightfleet.harness.rounds import Blocks
+from nightfleet.harness.tree import Tree
+from nightfleet.native import UserError
+
+# Cases that agents may see, of each workload; the smoke gate runs one block of them.
+PRACTICE_CASES = 1000
+# How much further an extraordinary claim is looked into (design: four times the cases).
+ESCALATION = 4
+
+
+class CasePools:
+    """The cases of all workloads under the salt of one verification.
+
+    Args:
+        arena: whose workloads.
+        baseline: where the manifests of cases lie.
+        master: 32 secret bytes.
+        index: the verification's own number.
+
+    Raises:
+        UserError: a manifest is missing, empty or malformed.
+    """
+
+    def __init__(self, arena: Arena, baseline: Tree, master: bytes, index: int) -> None:
+        self.arena = arena
+        self.salt = verification_salt(master, index)
+        # Calibration has cases of its own: a candidate is never timed on a block that the baseline was fitted to.
+        self._aside = hashlib.sha256(b"nightfleet calibration 1\n" + self.salt).digest()
+        practice = practice_salt(master)
+        self._pools = {one.name: self._pool(one, practice, baseline) for one in arena.workloads}
+
+    def practice(self) -> list[Span]:
+        """One block of each workload, of cases that agents may see."""
+        return [self._span(pool, pool.practice[: pool.workload.block]) for pool in self._each()]
+
+    def behaviour(self) -> list[Span]:
+        """Every case of each workload."""
+        return [self._span(pool, pool.own.behaviour) for pool in self._each()]
+
+    def empty(self) -> Mapping[str, Span]:
+        """How each workload is run, without a case."""
+        return {name: self._span(pool, pool.own.behaviour[:0]) for name, pool in self._pools.items()}
+
+    def escalation(self, pairs: int) -> list[Span]:
+        """Four times as many cases as were compared, none of them seen; manifests have no further ones.
+
+        Args:
+            pairs: blocks that the timing has used.
+        """
+        return [
+            self._span(pool, pool.own.escalation(ESCALATION * len(pool.own.behaviour), pairs=pairs))
+            for pool in self._each()
+            if isinstance(pool.own, Pools)
+        ]
+
+    def timing(self, number: int) -> Blocks:
+        """The blocks of a round, by its number."""
+        return {name: pool.own.timing(number) for name, pool in self._pools.items()}
+
+    def calibration(self, number: int) -> Blocks:
+        """The blocks of a round of calibration."""
+        return {name: pool.aside.timing(number) for name, pool in self._pools.items()}
+
+    def _each(self) -> Iterator["_Pool"]:
+        return iter(self._pools.values())
+
+    def _span(self, pool: "_Pool", cases: Cases) -> Span:
+        return Span(pool.workload, self.arena.behaviour, cases, pool.lines)
+
+    def _pool(self, workload: Workload, practice: bytes, baseline: Tree) -> "_Pool":
+        salts = (self.salt, self._aside)
+        if isinstance(workload.cases, Manifest):
+            path = workload.cases.path
+            if path not in baseline.files:
+                raise UserError(f"workload {workload.name}: its manifest {path} is not in {baseline.name}; commit it")
+            lines = tuple(manifest_lines(baseline.read(path), path))
+            own, aside = (
+                ManifestPools(salt, lines=len(lines), block=workload.block, workload=workload.name) for salt in salts
+            )
+            return _Pool(workload, own.behaviour, lines, own, aside)
+        seen = practice_cases(practice, max(PRACTICE_CASES, workload.block), workload.name)
+        numbers, others = (
+            Pools(salt, seen, behaviour=workload.cases, block=workload.block, workload=workload.name) for salt in salts
+        )
+        return _Pool(workload, seen, None, numbers, others)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """One workload's cases: numbers, or lines of a manifest."""
+
+    workload: Workload
+    practice: Cases
+    lines: tuple[str, ...] | None
+    own: Pools | ManifestPools
+    aside: Pools | ManifestPools

@@ -1,0 +1,270 @@
+"""The gates from end to end: real git, real builds, real sandboxes; only the clock is simulated."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clocked import Bench, on_clock
+from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
+
+from nightfleet.harness.difference import MOST_MATCHED, changed_lines
+from nightfleet.harness.folder import Folder
+from nightfleet.harness.job import BaselineFailedError
+from nightfleet.harness.passing import NAMES
+from nightfleet.harness.pools import CasePools
+from nightfleet.harness.report import Gate, ReportError, Verification, read_report
+from nightfleet.harness.request import Nobody
+from nightfleet.harness.rounds import Blocks, Round, TooLoadedError
+from nightfleet.harness.tree import Tree
+from nightfleet.harness.verify import CutShortError, verify
+from nightfleet.native import MachineError, UserError
+
+
+class Loaded(Bench):
+    """One on a machine that becomes too loaded in its sixth round."""
+
+    def round(self, blocks: Blocks, *, reference: bool = False) -> Round:
+        if len(self.asked) == 5:
+            raise TooLoadedError("machine too loaded to time: 3 of 20 pairs were void (the limit is 10%)")
+        return super().round(blocks, reference=reference)
+
+
+@pytest.fixture
+def tiny(open_ground: Path) -> Tiny:
+    return Tiny(open_ground / "tiny")
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which every candidate is 12% faster."""
+    on_clock(monkeypatch, lambda: Bench(gain=0.12))
+
+
+def judged(tiny: Tiny, candidate: str, **more: Any) -> tuple[Verification, dict[str, Any]]:
+    """A verification, its report read back, and the user's files found untouched."""
+    before, top = tiny.digest(), tiny.top()
+    found, directory = verify(tiny.request(candidate, **more), Nobody())
+    report = read_report(directory)
+    assert report["verification"] == found.to_json(directory)
+    assert [gate.name for gate in found.gates] == list(NAMES)
+    assert tiny.digest() == before
+    assert tiny.top() == top | {".nightfleet"}
+    return found, report
+
+
+def gates(found: Verification) -> dict[str, Gate]:
+    return {gate.name: gate for gate in found.gates}
+
+
+def not_reached(found: Verification) -> list[str]:
+    return [gate.name for gate in found.gates if gate.reason == "not reached"]
+
+
+@pytest.mark.parametrize("path", ["README", "program.md", "Makefile"])
+def test_a_file_outside_edit_is_out_of_scope(tiny: Tiny, path: str) -> None:
+    found, report = judged(tiny, tiny.branch("wide", {path: FILES[path] + "\n# more\n", "tiny.c": HALF}))
+    assert found.verdict == "out_of_scope"
+    assert path in found.reason
+    assert not_reached(found) == list(NAMES[1:])
+    assert not found.accepted
+    assert report["subject"]["candidate"]["artefact"] is None
+
+
+def test_program_md_is_frozen_even_where_edit_covers_it(open_ground: Path) -> None:
+    everything = PROGRAM.replace('["*.c", "*.h"]', '["**"]')
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": everything})
+    found, _ = judged(tiny, tiny.branch("easier", {"program.md": everything.replace("cases: 400", "cases: 100")}))
+    assert found.verdict == "out_of_scope"
+    assert "program.md" in found.reason
+
+
+def test_what_does_not_compile_is_broken(tiny: Tiny) -> None:
+    found, report = judged(tiny, tiny.branch("typo", {"tiny.c": doing("}{")}))
+    assert found.verdict == "broken"
+    assert "make" in found.reason
+    build = gates(found)["build"]
+    assert any("error" in line for line in build.facts["tail"])
+    assert Path(build.facts["log"]).exists()
+    assert not_reached(found) == list(NAMES[2:])
+    assert report["files"] == {}
+
+
+def test_what_crashes_is_broken(tiny: Tiny) -> None:
+    found, _ = judged(tiny, tiny.branch("crash", {"tiny.c": doing("abort();")}))
+    assert found.verdict == "broken"
+    assert "signal 6 on workload sums" in found.reason
+    assert gates(found)["smoke"].passed is False
+
+
+def test_one_case_of_400_is_seen_and_shown_with_both_records(tiny: Tiny) -> None:
+    request = tiny.request("main")
+    (span,) = CasePools(request.arena, request.baseline, request.master, request.index).behaviour()
+    case = int(span.cases[-1])
+    found, report = judged(tiny, tiny.branch("rare", {"tiny.c": doing(f"if (number == {case}u) number++;")}))
+    assert found.verdict == "incorrect"
+    assert f"case {case} of workload sums" in found.reason
+    assert gates(found)["smoke"].passed is True
+    assert found.diverged == 1
+    (shown,) = report["divergences"]
+    assert shown["case"] == case
+    assert shown["baseline"]["text"].split()[0] == str(case)
+    assert shown["candidate"]["text"].split()[0] == str(case + 1)
+    assert not_reached(found) == ["tests", "limits", "speed", "extraordinary"]
+    assert {about["rows"] for about in report["files"].values()} == {400}
+
+
+def test_a_baseline_that_disagrees_with_itself_is_the_users_to_mend(open_ground: Path) -> None:
+    unsteady = "#include <time.h>\n" + doing(
+        "struct timespec now; clock_gettime(CLOCK_MONOTONIC, &now); number += (uint64_t)now.tv_nsec;"
+    )
+    tiny = Tiny(open_ground / "tiny", {**FILES, "tiny.c": unsteady})
+    with pytest.raises(UserError, match=r"disagrees with itself on cases .* of workload sums"):
+        verify(tiny.request(tiny.branch("other", {"tiny.c": HALF})), Nobody())
+    assert not (tiny.state / "reports").exists()
+
+
+def test_a_baseline_that_does_not_build_is_shown_with_its_last_lines_and_its_log(open_ground: Path) -> None:
+    tiny = Tiny(open_ground / "tiny", {**FILES, "tiny.c": doing("}{")})
+    with pytest.raises(BaselineFailedError, match="error") as failed:
+        verify(tiny.request(tiny.branch("other", {"tiny.c": SOURCE})), Nobody())
+    assert failed.value.log.read_text()
+
+
+def test_tests_that_fail_on_the_candidate_alone_make_it_incorrect(open_ground: Path) -> None:
+    program = PROGRAM.replace("behaviour: exact", "tests: [grep -q 20000 tiny.c]")
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program})
+    found, _ = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == "incorrect"
+    assert "grep -q 20000 tiny.c" in found.reason
+    assert gates(found)["behaviour"].passed is True
+    assert not_reached(found) == ["limits", "speed", "extraordinary"]
+
+
+def test_tests_that_the_baseline_fails_are_the_users_to_mend(open_ground: Path) -> None:
+    program = PROGRAM.replace("behaviour: exact", "tests: ['false']")
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program})
+    with pytest.raises(UserError, match="the baseline does not pass its own"):
+        verify(tiny.request(tiny.branch("half", {"tiny.c": HALF})), Nobody())
+
+
+def test_too_many_changed_lines_are_rejected(open_ground: Path) -> None:
+    program = PROGRAM.replace("behaviour: exact", "guards: {diff_lines: 3}")
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program})
+    found, _ = judged(tiny, tiny.branch("long", {"tiny.c": "/* 1\n2\n3\n4 */\n" + SOURCE}))
+    assert (found.verdict, found.reason) == ("reject", "4 changed lines; guards.diff_lines is 3")
+
+
+@pytest.mark.usefixtures("clocked")
+def test_a_faster_candidate_passes_every_gate_and_its_verdict_is_recomputed_when_read(tiny: Tiny) -> None:
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == "promote"
+    assert found.accepted
+    assert {name: gate.passed for name, gate in gates(found).items()} == {
+        **dict.fromkeys(NAMES, True),
+        "tests": None,
+        "extraordinary": None,
+    }
+    assert found.gain is not None
+    assert found.gain.low < found.gain.estimate < found.gain.high
+    assert found.gain.estimate == pytest.approx(0.12, abs=0.02)
+    assert found.pairs == len(report["speed"]["pairs"]) + len(report["speed"]["confirmation"])
+    forged = Path(report["verification"]["report"]) / "report.json"
+    forged.write_text(forged.read_text().replace('"verdict": "promote"', '"verdict": "simplify"'))
+    with pytest.raises(ReportError, match="was changed"):
+        read_report(forged.parent)
+
+
+def test_an_extraordinary_claim_is_held_against_four_times_the_cases(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_clock(monkeypatch, lambda: Bench(gain=0.5))
+    found, _ = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == "promote"
+    assert found.extraordinary
+    assert gates(found)["extraordinary"].facts["cases"] == 1600
+    assert any("read the change" in note for note in found.notes)
+
+
+def test_the_same_program_runs_every_gate_and_gains_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_clock(monkeypatch, Bench)
+    found, report = judged(tiny, tiny.branch("same", {"tiny.c": SOURCE + "/* the end */\n"}))
+    assert found.verdict in {"reject", "undecided"}
+    built = gates(found)["build"].facts
+    assert built["baseline"] == built["candidate"]
+    assert built["identical"] is False
+    assert not_reached(found) == ["extraordinary"]
+    assert report["speed"]["pairs"]
+    unchanged, _ = judged(tiny, "main")
+    assert gates(unchanged)["build"].facts["identical"] is True
+    assert not_reached(unchanged) == ["extraordinary"]
+
+
+@pytest.mark.parametrize("befalls", ["lies", "breaks"])
+def test_what_happens_in_a_timed_trial_overrules_the_figures(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, befalls: str
+) -> None:
+    on_clock(monkeypatch, lambda: Bench(gain=0.2, **{befalls: lambda k: k == 3}))  # type: ignore[arg-type]
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == {"lies": "incorrect", "breaks": "broken"}[befalls]
+    assert len(report["speed"]["pairs"]) == found.pairs == 3
+
+
+def test_a_machine_too_loaded_keeps_what_was_measured(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_clock(monkeypatch, lambda: Loaded(gain=0.12))
+    with pytest.raises(CutShortError, match="too loaded to time") as cut:
+        verify(tiny.request(tiny.branch("half", {"tiny.c": HALF})), Nobody())
+    found, report = cut.value.found, read_report(cut.value.report)
+    assert isinstance(cut.value, MachineError)
+    assert found.verdict == report["verification"]["verdict"] == "undecided"
+    assert "too loaded" in found.reason
+    assert gates(found)["speed"].passed is None
+    assert gates(found)["speed"].reason.startswith("cut short: ")
+    assert gates(found)["behaviour"].passed is True
+    assert len(report["speed"]["pairs"]) == found.pairs == 5
+    assert str(cut.value.report) in str(cut.value)
+
+
+def test_a_confirmation_cut_short_keeps_its_pairs_apart(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Bench):
+        def round(self, blocks: Blocks, *, reference: bool = False) -> Round:
+            if self.warmed == 2 and len(self.asked) - self.timed == 3:
+                raise MachineError("the leased cores did not become calm")
+            self.timed = len(self.asked) if self.warmed < 2 else self.timed
+            return super().round(blocks, reference=reference)
+
+        timed = 0
+
+    on_clock(monkeypatch, lambda: Late(gain=0.12))
+    with pytest.raises(CutShortError) as cut:
+        verify(tiny.request(tiny.branch("half", {"tiny.c": HALF})), Nobody())
+    report = read_report(cut.value.report)
+    assert report["speed"]["confirmation"] == []
+    assert gates(cut.value.found)["speed"].facts["confirmation"]
+
+
+def test_a_guard_that_nothing_could_pass_is_refused_before_anything_is_written(open_ground: Path) -> None:
+    program = PROGRAM.replace("behaviour: exact", "guards: {wall: +0.1%}")
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program})
+    with pytest.raises(UserError, match="guard wall"):
+        verify(tiny.request("main"), Nobody())
+    assert not tiny.state.exists()
+
+
+def test_changed_lines_are_those_of_a_diff_and_never_take_long(open_ground: Path) -> None:
+    def tree(name: str, text: str) -> Tree:
+        (open_ground / name).mkdir()
+        (open_ground / name / "a.c").write_text(text)
+        return Folder(open_ground / name).tree()
+
+    base = tree("base", "one\ntwo\nthree\n")
+    assert changed_lines(base, tree("other", "one\n2\nthree\nfour\n"), ["a.c"]) == 3
+    assert changed_lines(base, base, ["a.c"]) == 0
+    many = 2 * int(MOST_MATCHED**0.5)
+    assert changed_lines(tree("long", "\n" * many), tree("longer", "\n" * (many + 7) + "x\n"), ["a.c"]) == 8
+
+
+def test_the_state_is_invisible_to_git(tiny: Tiny) -> None:
+    judged(tiny, tiny.branch("typo", {"tiny.c": doing("}{")}))
+    assert tiny.git("status", "--porcelain") == ""
+    assert json.loads(next(tiny.state.glob("reports/*/report.json")).read_text())["format"] == 1
