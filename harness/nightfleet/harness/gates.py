@@ -1,9 +1,6 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
 import difflib
-import hashlib
-import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -12,38 +9,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nightfleet.harness import behaviour, calibrations
-from nightfleet.harness.arena import Arena, Manifest, Workload
-from nightfleet.harness.behaviour import Behaviour, Span, Work
+from nightfleet.harness import behaviour
+from nightfleet.harness.behaviour import Behaviour, Span
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
-from nightfleet.harness.calibrations import Key, Machine
-from nightfleet.harness.cases import (
-    ManifestPools,
-    Pools,
-    commitment,
-    hash_seed,
-    manifest_lines,
-    practice_cases,
-    practice_salt,
-    verification_salt,
-)
+from nightfleet.harness.calibrate import Calibrated, Plan
+from nightfleet.harness.calibrations import Machine
+from nightfleet.harness.cases import commitment
+from nightfleet.harness.ground import Ground, measurable
 from nightfleet.harness.job import run_job
 from nightfleet.harness.overlay import Overlay, overlay
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.regions import Step
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
-from nightfleet.harness.rounds import Blocks
-from nightfleet.harness.rules import Guard, Quantity, Rules
-from nightfleet.harness.sides import Side
+from nightfleet.harness.rules import Rules
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
 from nightfleet.harness.tree import Tree
-from nightfleet.harness.workspace import BuildFailedError, Workspace
+from nightfleet.harness.workspace import BuildFailedError
 from nightfleet.native import UserError
 
-# Cases that agents may see, of each workload; the smoke gate runs one block of them.
-PRACTICE_CASES = 1000
 # How much further an extraordinary claim is looked into (design: four times the cases).
 ESCALATION = 4
 # Calibration pairs that come before the candidate's when none are kept (design: 60 for a verification by itself).
@@ -94,8 +78,14 @@ class Gates:
     def __init__(self, request: Request, watch: Watch) -> None:
         self.request, self.watch = request, watch
         self.arena = request.arena
-        self.workspace = Workspace(request.state, request.arena, request.source)
-        self.salt = verification_salt(request.master, request.index)
+        self.ground = Ground(
+            request.arena,
+            request.baseline,
+            request.source,
+            request.state,
+            salts=(request.master, request.index),
+        )
+        self.workspace, self.salt = self.ground.workspace, self.ground.salt
         self.found: list[Gate] = []
         self.ended: Ended | None = None
         self.notes = list(request.arena.warnings)
@@ -108,7 +98,6 @@ class Gates:
         self._behaviour: Behaviour | None = None
         self._speed: SpeedResult | None = None
         self._calibrated: Calibrated | None = None
-        self._pools: dict[str, _Pool] = {}
 
     # --- the gates -------------------------------------------------------------------------------------------------
 
@@ -147,14 +136,14 @@ class Gates:
     def smoke(self) -> None:
         """One block of practice cases: what would fail in a minute fails in a second."""
         with self._gate("smoke") as gate:
-            spans = [self._span(name, pool.practice[: pool.workload.block]) for name, pool in self._all_pools()]
+            spans = [self.ground.span(name, pool.practice[: pool.workload.block]) for name, pool in self.ground.pools.items()]
             self._judge_behaviour(gate, self._compare(spans, "smoke"))
             gate.reason = "one practice block of each workload is the same"
 
     def behaviour(self) -> None:
         """Every case, in random order, on all cores, both sides: every record is hashed, and they are equal."""
         with self._gate("behaviour") as gate:
-            seen = self._compare([self._span(name, pool.behaviour) for name, pool in self._all_pools()], "behaviour")
+            seen = self._compare([self.ground.span(name, pool.behaviour) for name, pool in self.ground.pools.items()], "behaviour")
             self._behaviour = seen
             self.arrays = tuple(
                 Array(side, name, digests.cases, getattr(digests, side))
@@ -212,7 +201,7 @@ class Gates:
                     bench,
                     calibrated.rules,
                     calibrated.calibration,
-                    self._timing_blocks(0),
+                    self.ground.blocks(),
                     behaviour=seen if self.arena.cores == 1 else (),
                     on_round=self._on_round,
                 ).run()
@@ -240,8 +229,8 @@ class Gates:
                 return
             pairs = self._speed.next_block
             spans = [
-                self._span(name, pool.escalation(ESCALATION * len(pool.behaviour), pairs=pairs))
-                for name, pool in self._all_pools()
+                self.ground.span(name, pool.escalation(ESCALATION * len(pool.behaviour), pairs=pairs))
+                for name, pool in self.ground.pools.items()
                 if not pool.finite
             ]
             seen = self._compare(spans, "extraordinary")
@@ -320,30 +309,12 @@ class Gates:
             raise AssertionError("a candidate out of scope has no tree")
         return self._overlay.tree
 
-    def _all_pools(self) -> list[tuple[str, "_Pool"]]:
-        if not self._pools:
-            practice = practice_salt(self.request.master)
-            self._pools = {
-                one.name: _Pool.of(one, self.salt, practice, self.request.baseline) for one in self.arena.workloads
-            }
-        return list(self._pools.items())
-
-    def _span(self, name: str, cases: Any) -> Span:
-        pool = self._pools[name]
-        return Span(pool.workload, self.arena.behaviour, cases, pool.lines)
-
-    def _side(self, built: Built) -> Side:
-        return Side(built.path, dict(self.workspace.sandbox_options("trial", built)))
-
     def _compare(self, spans: list[Span], gate: str) -> Behaviour:
         def tell(news: behaviour.Progress) -> None:
             self.watch.progress(gate, "blocks on both sides", news.done, news.blocks, news.left_s)
 
-        limits = self.arena.limits
-        work = Work(hash_seed(self.salt), limits.trial_s, limits.output_bytes)
-        if self.arena.cores > 1:
-            work = replace(work, cores=sorted(os.sched_getaffinity(0))[:1])
-        return behaviour.compare(self._side(self._baseline), self._side(self._candidate), spans, work, on_progress=tell)
+        sides = self.ground.side(self._baseline), self.ground.side(self._candidate)
+        return behaviour.compare(*sides, spans, self.ground.work, on_progress=tell)
 
     def _judge_behaviour(self, gate: _Open, seen: Behaviour) -> None:
         """Turn what was seen into an ending, with its owner."""
@@ -368,70 +339,31 @@ class Gates:
 
     # --- timing ----------------------------------------------------------------------------------------------------
 
-    def _rules(self) -> Rules:
-        thresholds, guards = self.arena.thresholds, self.arena.guards
-        quantity: Quantity = "memory" if self.arena.metric.kind == "memory" else "wall"
-        limits: dict[Quantity, float] = {
-            "wall": guards.wall_ratio,
-            "cpu": guards.cpu_ratio,
-            "memory": guards.memory_ratio,
-        }
-        return Rules(
-            quantity,
-            workloads=tuple(one.name for one in self.arena.workloads),
-            over=self.arena.metric.over,
-            purpose=self.request.purpose,
-            promote=thresholds.promote_ratio,
-            incremental=thresholds.incremental_ratio,
-            extraordinary=thresholds.extraordinary_ratio,
-            alpha=self.request.alpha,
-            guards=tuple(Guard(name, limit) for name, limit in limits.items()),
-        )
-
     def _calibration(self) -> Calibrated:
         """The calibration kept for this program on this machine, or a new one."""
-        epoch = epoch_digest(self.arena)
-        key = Key(epoch, self._baseline.whole_digest, Machine.here())
-        folder = self.request.state / "calibrations"
-        kept = calibrations.load(folder, key)
-        if kept.calibrated is None:
+        found = self.ground.kept(self._baseline).calibrated
+        if found is None:
             with self._bench(self._baseline) as bench:
                 plan = Plan(self._rules(), self.arena.clock, self.arena.cores, at_least=PAIRS_FOR_VERIFY, cap=120)
-                fresh = run_calibration(bench, plan, self._timing_blocks(1 << 20), on_round=self._on_calibration)
-            calibrations.store(folder, key, fresh)
-            kept = replace(kept, calibrated=fresh)
-        found = kept.calibrated
-        if found is None:
-            raise AssertionError("a calibration was just stored")
+                found = self.ground.calibrate(bench, self._baseline, plan, on_round=self._on_calibration)
         rules = replace(self._measurable(self._rules(), found), quantity=found.rules.quantity)
         self._calibrated = replace(found, rules=rules)
         return self._calibrated
 
+    def _rules(self) -> Rules:
+        return self.ground.rules(self.request.purpose, self.request.alpha)
+
     def _measurable(self, rules: Rules, found: Calibrated) -> Rules:
         """Without the guards that this machine cannot measure; they are named in the notes."""
-        known = {quantity for by_quantity in found.calibration.noise.values() for quantity in by_quantity}
-        lost = [guard.quantity for guard in rules.guards if guard.quantity not in known]
-        for quantity in lost:
-            self.notes.append(f"guards.{quantity} is not held here: this machine cannot measure it")
-        return replace(rules, guards=tuple(guard for guard in rules.guards if guard.quantity in known))
+        held, lost = measurable(rules, found)
+        self.notes += [f"guards.{quantity} is not held here: this machine cannot measure it" for quantity in lost]
+        return held
 
     def _bench(self, candidate: Built) -> PairBench:
-        journals = self.request.state / "journals"
-        journals.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return PairBench(
-            self._side(self._baseline),
-            self._side(candidate),
-            {name: self._span(name, pool.behaviour[:0]).native for name, pool in self._all_pools()},
-            hash_seed(self.salt),
-            journals / f"{self.request.id}.jsonl",
-            cores=self.arena.cores,
-            timeout_s=self.arena.limits.trial_s,
-            output_bytes=self.arena.limits.output_bytes,
-            on_wait=lambda why, waited: self.watch.progress("speed", f"waiting {waited:.0f} s: {why}", 0, None, None),
-        )
+        def tell(why: str, waited_s: float) -> None:
+            self.watch.progress("speed", f"waiting {waited_s:.0f} s: {why}", 0, None, None)
 
-    def _timing_blocks(self, first: int) -> "_Blocks":
-        return _Blocks(dict(self._all_pools()), first)
+        return self.ground.bench(self._baseline, candidate, self.request.id, on_wait=tell)
 
     def _on_round(self, news: Progress) -> None:
         decision = news.decision
@@ -443,70 +375,6 @@ class Gates:
 
     def _on_calibration(self, _round: object, counted: int) -> None:
         self.watch.progress("speed", "calibrating: the baseline against itself", counted, PAIRS_FOR_VERIFY, None)
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """The blocks of a round of every workload, by its number; calibration's numbers are out of timing's reach."""
-
-    pools: Mapping[str, "_Pool"]
-    first: int
-
-    def __call__(self, number: int) -> Blocks:
-        return {name: pool.timing(self.first, number) for name, pool in self.pools.items()}
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """One workload's cases, numbers or lines of a manifest."""
-
-    workload: Workload
-    practice: Any
-    lines: tuple[str, ...] | None
-    own: Pools | ManifestPools
-    aside: Pools | ManifestPools
-
-    @classmethod
-    def of(cls, workload: Workload, salt: bytes, practice: bytes, baseline: Tree) -> "_Pool":
-        """The pools of a workload under one salt. Calibration has cases of its own, from a salt derived of it."""
-        aside = hashlib.sha256(b"nightfleet calibration 1\n" + salt).digest()
-        if isinstance(workload.cases, Manifest):
-            lines = tuple(manifest_lines(baseline.read(workload.cases.path), workload.cases.path))
-            pools = [
-                ManifestPools(one, lines=len(lines), block=workload.block, workload=workload.name)
-                for one in (salt, aside)
-            ]
-            return cls(workload, pools[0].behaviour, lines, pools[0], pools[1])
-        seen = practice_cases(practice, max(PRACTICE_CASES, workload.block), workload.name)
-        many = [
-            Pools(one, seen, behaviour=workload.cases, block=workload.block, workload=workload.name)
-            for one in (salt, aside)
-        ]
-        return cls(workload, seen, None, many[0], many[1])
-
-    @property
-    def finite(self) -> bool:
-        """Whether there are no further cases than those of the manifest."""
-        return self.lines is not None
-
-    @property
-    def behaviour(self) -> Any:
-        return self.own.behaviour
-
-    def timing(self, first: int, number: int) -> Any:
-        return (self.aside if first else self.own).timing(number)
-
-    def escalation(self, count: int, *, pairs: int) -> Any:
-        if isinstance(self.own, ManifestPools):
-            raise AssertionError("a manifest has no further cases")
-        return self.own.escalation(count, pairs=pairs)
-
-
-def epoch_digest(arena: Arena) -> str:
-    """SHA-256 over what makes measured figures comparable: all of the arena but thresholds, guards and scope."""
-    parts = (arena.build, arena.setup, arena.behaviour, arena.metric, arena.clock, arena.cores, arena.read, arena.data)
-    content = json.dumps([*map(repr, parts), [repr(one) for one in arena.workloads], arena.limits.memory_bytes])
-    return hashlib.sha256(b"nightfleet epoch 1\n" + content.encode()).hexdigest()
 
 
 def changed_lines(baseline: Tree, candidate: Tree, changed: tuple[str, ...]) -> int:
@@ -534,7 +402,8 @@ def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:
 def _difference(seen: Behaviour) -> str:
     if not seen.diverged:
         bad = seen.failed[0]
-        return f"wrong records on workload {bad.workload}: {bad.stderr.strip().splitlines()[-1] if bad.stderr else bad.outcome}"
+        said = bad.stderr.strip().splitlines()
+        return f"wrong records on workload {bad.workload}: {said[-1] if said else bad.outcome}"
     name, cases = next(iter(seen.diverged.items()))
     more = f" (and {seen.divergences - 1} more found)" if seen.divergences > 1 else ""
     return f"case {cases[0]} of workload {name} gives another record{more}, after {seen.cases} cases"
