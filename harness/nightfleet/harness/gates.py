@@ -136,14 +136,16 @@ class Gates:
     def smoke(self) -> None:
         """One block of practice cases: what would fail in a minute fails in a second."""
         with self._gate("smoke") as gate:
-            spans = [self.ground.span(name, pool.practice[: pool.workload.block]) for name, pool in self.ground.pools.items()]
+            pools = self.ground.pools.values()
+            spans = [self.ground.span(pool.workload.name, pool.practice[: pool.workload.block]) for pool in pools]
             self._judge_behaviour(gate, self._compare(spans, "smoke"))
             gate.reason = "one practice block of each workload is the same"
 
     def behaviour(self) -> None:
         """Every case, in random order, on all cores, both sides: every record is hashed, and they are equal."""
         with self._gate("behaviour") as gate:
-            seen = self._compare([self.ground.span(name, pool.behaviour) for name, pool in self.ground.pools.items()], "behaviour")
+            spans = [self.ground.span(name, pool.behaviour) for name, pool in self.ground.pools.items()]
+            seen = self._compare(spans, "behaviour")
             self._behaviour = seen
             self.arrays = tuple(
                 Array(side, name, digests.cases, getattr(digests, side))

@@ -17,7 +17,7 @@ PRACTICE_CASES = 1000
 
 @dataclass(frozen=True)
 class TimingBlocks:
-    """The blocks of a round of every workload, by its number; `aside`: a calibration's, which nothing else is timed on."""
+    """The blocks of a round of every workload, by its number; `aside`: a calibration's."""
 
     pools: Mapping[str, "Pool"]
     aside: bool

@@ -1,5 +1,7 @@
 """Gates as a person watches them: a line for each, and a bar with the time left while one is at work."""
 
+from typing import Self
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -18,7 +20,7 @@ class Watching:
         self._progress = Progress(*columns, TextColumn("{task.fields[left]}"), console=console, transient=True)
         self._task = self._progress.add_task("", total=None, left="")
 
-    def __enter__(self) -> "Watching":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
