@@ -78,7 +78,7 @@ def find_remedy(samples: Sequence[Both], form: Form = "exact") -> Remedy | None:
 
 
 def _patterns(samples: Sequence[Both]) -> tuple[list[str], list[str]] | None:
-    """The kinds of the words that differ, and an expression for each; None where other text differs too."""
+    """The kinds of the words that differ, and an expression for each; None where other text differs too, or none is near."""
     kinds: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for left, right in samples:
@@ -88,9 +88,13 @@ def _patterns(samples: Sequence[Both]) -> tuple[list[str], list[str]] | None:
         before = 0
         for one, other in zip(*words, strict=True):
             if one[0] != other[0]:
+                context = _context(left[before : one.start()])
+                if not any(chr(byte).isalpha() for byte in context):
+                    # Without a word to hold on to, it would remove what is the program's answer elsewhere.
+                    return None
                 place = max(_kind(one), _kind(other), key=_generality)
                 kinds[KINDS[place][0]] = None
-                patterns[_escaped(_context(left[before : one.start()])) + KINDS[place][1].decode()] = None
+                patterns[_escaped(context) + KINDS[place][1].decode()] = None
             before = one.end()
     return None if len(patterns) > MOST_PATTERNS else (list(kinds), list(patterns))
 

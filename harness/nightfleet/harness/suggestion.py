@@ -50,7 +50,7 @@ def _blocks(f: Findings) -> Iterator[Suggestion]:
         dilution = math.ceil(GOOD_SHARE * (1 - seen.share) / (seen.share * (1 - GOOD_SHARE)))
         factor = max(longer or 1, _doubled(dilution))
         block = min(workload.block * factor, _most(workload, seen.trial_ns, f.arena.limits.trial_s))
-        if block > workload.block and longer is not None:
+        if block > workload.block:
             why = "power" if longer and longer > 1 else "most of a trial is the program starting"
             yield Suggestion(("workloads", index, "block"), block, f"{why}: {factor} times as long")
 
