@@ -133,6 +133,16 @@ def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path, mon
     assert kept.summary.pairs >= 60
 
 
+@pytest.mark.slow
+def test_a_good_arena_on_this_machine(place: Path) -> None:
+    found = looked_at(fill(place), bench=None)
+    if found.could_not:
+        pytest.skip(found.could_not)
+    assert {row(found, name).answer for name in ("determinism", "response", "clock")} == {"yes"}
+    assert row(found, "noise").facts["pairs"] >= 60
+    assert row(found, "fast and cheap iteration").facts["pair_s"] > 0
+
+
 @pytest.mark.parametrize(
     ("source", "typed"),
     [
@@ -327,6 +337,10 @@ def test_a_workload_that_does_not_respond_exits_with_2_and_its_rows(
         (PROGRAM.replace("cases: 400", "cases: 0"), "cases"),
         (PROGRAM.replace('"*.c"', '"*.rs"'), "matches no file of HEAD"),
         ("no front matter\n", "---"),
+        (
+            PROGRAM.replace("cases: 400, block: 20", "cases: {manifest: none.txt}"),
+            "none.txt:1: a case cannot be an empty",
+        ),
     ],
 )
 def test_bad_input_exits_with_2_and_one_message_and_writes_nothing(
@@ -337,6 +351,7 @@ def test_bad_input_exits_with_2_and_one_message_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fill(place, program=program or "")
+    (place / "none.txt").write_text("\n")
     if program is None:
         (place / "program.md").unlink()
     commit(place)
@@ -354,7 +369,8 @@ def refused(place: Path, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     before = sorted(place.iterdir())
     assert nightfleet("check", "--fix") == 2
     shown = capsys.readouterr()
-    assert shown.out == ""
+    # A progress bar that never showed anything leaves an empty line.
+    assert shown.out.strip() == ""
     assert len(shown.err.splitlines()) == 1
     assert says in shown.err
     assert sorted(place.iterdir()) == before

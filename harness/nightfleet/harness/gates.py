@@ -1,6 +1,5 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
-import difflib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from nightfleet.harness.calibrations import Machine
 from nightfleet.harness.cases import commitment
 from nightfleet.harness.ground import Ground, measurable
 from nightfleet.harness.job import run_job
-from nightfleet.harness.overlay import Overlay, overlay
+from nightfleet.harness.overlay import Overlay, changed_lines, overlay
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.regions import Step
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
@@ -320,7 +319,7 @@ class Gates:
 
     def _judge_behaviour(self, gate: _Open, seen: Behaviour) -> None:
         """Turn what was seen into an ending, with its owner."""
-        self.divergences = (*self.divergences, *(_plain(one) for one in seen.shown))
+        self.divergences = (*self.divergences, *(one.to_dict() for one in seen.shown))
         if seen.ending == "baseline failed":
             first = next(block for block in seen.failed if block.side == "baseline")
             raise UserError(
@@ -379,19 +378,6 @@ class Gates:
         self.watch.progress("speed", "calibrating: the baseline against itself", counted, PAIRS_FOR_VERIFY, None)
 
 
-def changed_lines(baseline: Tree, candidate: Tree, changed: tuple[str, ...]) -> int:
-    """Lines added and removed, as a diff without context would show them."""
-    total = 0
-    for path in changed:
-        before, after = (
-            tree.read(path).decode("utf-8", "replace").splitlines() if path in tree.entries else []
-            for tree in (baseline, candidate)
-        )
-        matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
-        total += sum(i2 - i1 + j2 - j1 for kind, i1, i2, j1, j2 in matcher.get_opcodes() if kind != "equal")
-    return total
-
-
 def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:
     return {
         "name": tree.name,
@@ -409,18 +395,3 @@ def _difference(seen: Behaviour) -> str:
     name, cases = next(iter(seen.diverged.items()))
     more = f" (and {seen.divergences - 1} more found)" if seen.divergences > 1 else ""
     return f"case {cases[0]} of workload {name} gives another record{more}, after {seen.cases} cases"
-
-
-def _plain(divergence: Any) -> dict[str, Any]:
-    def record(one: Any) -> Any:
-        return None if one is None else {"text": one.text, "start": one.start, "size": one.size}
-
-    return {
-        "workload": divergence.workload,
-        "case": divergence.case,
-        "fed": divergence.fed,
-        "baseline": record(divergence.baseline),
-        "candidate": record(divergence.candidate),
-        "first": divergence.first,
-        "note": divergence.note,
-    }

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,14 @@ class Ground:
     """
 
     def __init__(self, arena: Arena, baseline: Tree, source: Path, state: Path, *, salts: tuple[bytes, int]) -> None:
-        self.arena, self.baseline, self.state = arena, baseline, state
-        self.workspace = Workspace(state, arena, source)
+        self.arena, self.state = arena, state
         self.salt = verification_salt(*salts)
-        self._practice = practice_salt(salts[0])
-
-    @cached_property
-    def pools(self) -> Mapping[str, Pool]:
-        """The cases of every workload, by its name."""
-        return {one.name: Pool.of(one, self.salt, self._practice, self.baseline) for one in self.arena.workloads}
+        practice = practice_salt(salts[0])
+        # The cases of every workload, by its name. Before the state is made: a manifest may be impossible.
+        self.pools: Mapping[str, Pool] = {
+            one.name: Pool.of(one, self.salt, practice, baseline) for one in arena.workloads
+        }
+        self.workspace = Workspace(state, arena, source)
 
     def span(self, name: str, cases: Any) -> Span:
         """These cases of a workload, as the behaviour gate takes them."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from nightfleet.harness.rounds import Bench, Round, TooLoadedError
 from nightfleet.harness.sides import Side, copy_tree
 from nightfleet.harness.suggestion import Suggestion, suggest
 from nightfleet.harness.tree import Tree
-from nightfleet.native import Sandbox, UserError
+from nightfleet.native import Sandbox
 
 __all__ = ["Examination", "Readiness", "examine"]
 
@@ -184,11 +185,8 @@ class _Course:
         except TooLoadedError as loaded:
             self.findings.obstacle = str(loaded)
             return f"{loaded}; what was found so far is kept, type `nightfleet check` again on a calmer machine"
-        except UserError as error:
-            self.findings.obstacle = str(error)
-            return ""
         except ValueError as error:
-            # `clock: cpu` where there is none.
+            # A clock that cannot be had, or (a UserError is one too) a baseline that fails or differs in a timed trial.
             self.findings.obstacle = str(error)
             return ""
         rules, _ = measurable(found.rules, found)
@@ -263,8 +261,6 @@ def _cap(least: int) -> int:
 
 
 def _facts(side: Side) -> Mapping[str, str]:
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(prefix="nightfleet-") as scratch:
         copy = copy_tree(side.tree, Path(scratch))
         with Sandbox(copy, **side.options) as sandbox:  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def find_remedy(samples: Sequence[Both], form: Form = "exact") -> Remedy | None:
 
 
 def _patterns(samples: Sequence[Both]) -> tuple[list[str], list[str]] | None:
-    """The kinds of the words that differ, and an expression for each; None where other text differs too, or none is near."""
+    """The kinds of the words that differ, and an expression for each; None where that is not all."""
     kinds: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for left, right in samples:
