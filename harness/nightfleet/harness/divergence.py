@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nightfleet.harness import arena
 from nightfleet.native import Sandbox
@@ -42,6 +43,15 @@ class Divergence:
     candidate: Record | None
     first: int | None
     note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; records as their text."""
+        records = {
+            side: None if one is None else {"text": one.text, "start": one.start, "size": one.size}
+            for side, one in (("baseline", self.baseline), ("candidate", self.candidate))
+        }
+        about = {"workload": self.workload, "case": self.case, "fed": self.fed}
+        return {**about, **records, "first": self.first, "note": self.note}
 
 
 @dataclass(frozen=True)

@@ -78,13 +78,22 @@ class CasePools:
         """The blocks of a round of calibration."""
         return {name: pool.aside.timing(number) for name, pool in self._pools.items()}
 
-    def _each(self) -> Iterator["_Pool"]:
+    @property
+    def by_name(self) -> Mapping[str, "Pool"]:
+        """The cases of each workload."""
+        return self._pools
+
+    def span(self, name: str, cases: Cases) -> Span:
+        """These cases of a workload, as the behaviour gate takes them."""
+        return self._span(self._pools[name], cases)
+
+    def _each(self) -> Iterator["Pool"]:
         return iter(self._pools.values())
 
-    def _span(self, pool: "_Pool", cases: Cases) -> Span:
+    def _span(self, pool: "Pool", cases: Cases) -> Span:
         return Span(pool.workload, self.arena.behaviour, cases, pool.lines)
 
-    def _pool(self, workload: Workload, practice: bytes, baseline: Tree) -> "_Pool":
+    def _pool(self, workload: Workload, practice: bytes, baseline: Tree) -> "Pool":
         salts = (self.salt, self._aside)
         if isinstance(workload.cases, Manifest):
             path = workload.cases.path
@@ -94,16 +103,16 @@ class CasePools:
             own, aside = (
                 ManifestPools(salt, lines=len(lines), block=workload.block, workload=workload.name) for salt in salts
             )
-            return _Pool(workload, own.behaviour, lines, own, aside)
+            return Pool(workload, own.behaviour, lines, own, aside)
         seen = practice_cases(practice, max(PRACTICE_CASES, workload.block), workload.name)
         numbers, others = (
             Pools(salt, seen, behaviour=workload.cases, block=workload.block, workload=workload.name) for salt in salts
         )
-        return _Pool(workload, seen, None, numbers, others)
+        return Pool(workload, seen, None, numbers, others)
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """One workload's cases: numbers, or lines of a manifest."""
 
     workload: Workload
@@ -111,3 +120,8 @@ class _Pool:
     lines: tuple[str, ...] | None
     own: Pools | ManifestPools
     aside: Pools | ManifestPools
+
+    @property
+    def behaviour(self) -> Cases:
+        """The cases of the behaviour gate, of shape (n,)."""
+        return self.own.behaviour

@@ -85,7 +85,7 @@ class Timing:
         if found is None:
             found = self._calibrate(baseline)
             calibrations.store(folder, key, found)
-        rules, notes = _measurable(self._rules, found)
+        rules, notes = measurable(self._rules, found)
         return replace(found, rules=replace(rules, quantity=found.rules.quantity)), notes
 
     def bench(self, baseline: Side, candidate: Side) -> PairBench:
@@ -121,7 +121,7 @@ class Timing:
         self._watch.progress("speed", "calibrating: the baseline against itself", counted, PAIRS_FOR_VERIFY, None)
 
 
-def _measurable(rules: Rules, found: Calibrated) -> tuple[Rules, list[str]]:
+def measurable(rules: Rules, found: Calibrated) -> tuple[Rules, list[str]]:
     """The rules without the guards that this machine cannot measure, and what there is to say about those."""
     known = {quantity for by_quantity in found.calibration.noise.values() for quantity in by_quantity}
     notes = [

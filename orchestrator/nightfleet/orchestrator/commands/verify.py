@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
+from nightfleet.orchestrator.commands.subject import refuse_empty_scope, repository_around
 
 if TYPE_CHECKING:
     from nightfleet.harness.report import Verification
@@ -75,19 +76,13 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
     """What the judge is asked; everything that can be refused is refused here, before anything is written."""
     from nightfleet.harness.cases import new_master
     from nightfleet.harness.folder import find_tree
-    from nightfleet.harness.repository import Repository
     from nightfleet.harness.request import Request
     from nightfleet.native import UserError
     from nightfleet.orchestrator.program import load_program
 
     if purpose not in {"speed", "simplify"}:
         raise UserError(f"--purpose: {purpose!r} is none; choose speed or simplify")
-    try:
-        repository, subfolder = Repository.find(here)
-    except UserError:
-        if not (Path(baseline).is_dir() and Path(candidate).is_dir()):
-            raise
-        repository, subfolder = None, ""
+    repository, subfolder = repository_around(here, baseline, candidate)
     base = find_tree(baseline, repository, subfolder)
     cand = find_tree(candidate, repository, subfolder)
     if program is not None:
@@ -98,8 +93,7 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
         loaded = load_program(here / "program.md")
     else:
         raise UserError(f"there is no program.md in {baseline} nor in {here}; write one, or name one with --program")
-    if not any(loaded.arena.scope.frozen_because(path) is None for path in base.files):
-        raise UserError(f"edit: {', '.join(loaded.arena.edit)} matches no file of {baseline}; correct it in program.md")
+    refuse_empty_scope(loaded, base, baseline)
     return Request(
         loaded.arena,
         base,
