@@ -260,11 +260,29 @@ def test_changed_lines_are_those_of_a_diff_and_never_take_long(open_ground: Path
     base = tree("base", "one\ntwo\nthree\n")
     assert changed_lines(base, tree("other", "one\n2\nthree\nfour\n"), ["a.c"]) == 3
     assert changed_lines(base, base, ["a.c"]) == 0
-    many = 2 * int(MOST_MATCHED**0.5)
-    assert changed_lines(tree("long", "\n" * many), tree("longer", "\n" * (many + 7) + "x\n"), ["a.c"]) == 8
+    lines = [f"{number}\n" for number in range(2 * int(MOST_MATCHED**0.5))]
+    long = tree("long", "".join(lines))
+    assert changed_lines(long, tree("longer", "".join([*lines, "x\n"])), ["a.c"]) == 1
+    assert changed_lines(long, tree("turned", "".join(reversed(lines))), ["a.c"]) == 0
+    assert changed_lines(base, tree("moved", "three\ntwo\none\n"), ["a.c"]) == 4
 
 
 def test_the_state_is_invisible_to_git(tiny: Tiny) -> None:
     judged(tiny, tiny.branch("typo", {"tiny.c": doing("}{")}))
     assert tiny.git("status", "--porcelain") == ""
     assert json.loads(next(tiny.state.glob("reports/*/report.json")).read_text())["format"] == 1
+
+
+@pytest.mark.slow
+def test_half_the_work_on_the_real_clock(tiny: Tiny) -> None:
+    request = tiny.request(tiny.branch("half", {"tiny.c": HALF}))
+    try:
+        found, directory = verify(request, Nobody())
+    except CutShortError as cut:
+        found, directory = cut.found, cut.report
+    assert found.verdict in {"promote", "undecided"}, found.reason
+    assert read_report(directory)["verification"]["verdict"] == found.verdict
+    assert gates(found)["behaviour"].passed is True
+    if found.verdict == "promote":
+        assert found.gain is not None
+        assert found.gain.low > 0.02

@@ -56,7 +56,7 @@ class Workspace:
         state = self.surroundings.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         # git passes over it, and over this file, without a word in the user's own repository.
-        (state / ".gitignore").write_text("*\n", encoding="ascii")
+        (state / ".gitignore").write_bytes(b"*\n")
         self._builds, self._setups = Store(state / "builds"), Store(state / "setups")
         self._logs = state / "logs"
         self._logs.mkdir(mode=0o700, exist_ok=True)
