@@ -2,7 +2,8 @@
 
 Where a block can be cut, half of it is timed against all of it: a program that fills a fixed time, or reads its answers
 from somewhere, takes as long for either. A block that cannot be cut runs beside a copy of itself on the same core: the
-elapsed time of fixed work doubles then, and that of a fixed time stays as it is.
+elapsed time of fixed work doubles then, and that of a fixed time stays as it is. What mostly starts looks like what fills
+a fixed time, so whatever hardly answers is asked again with a block many times as long.
 """
 
 import os
@@ -23,6 +24,8 @@ from nightfleet.native import Sandbox, Trials, UserError, run_trials
 ROUNDS = 7
 # A trial of which less than this share answers to its work cannot be judged: nobody would see a gain in it.
 LEAST_SHARE = 0.20
+# How many blocks in one tell a program that mostly starts from one that fills a fixed time.
+WIDER = 16
 # Below this share most of a trial is the program starting; what is found in the rest is diluted.
 GOOD_SHARE = 0.50
 
@@ -38,6 +41,7 @@ class Response:
         short_ns: median elapsed time without.
         long_ns: and with it; 2 x `short_ns` where the time is all work.
         tasks: most threads and child processes that one trial made beyond the program itself.
+        wider: the share at a block `WIDER` times as long, where that was asked.
     """
 
     workload: str
@@ -45,6 +49,12 @@ class Response:
     short_ns: int
     long_ns: int
     tasks: int
+    wider: float | None = None
+
+    @property
+    def responds(self) -> bool:
+        """Whether gains can be seen in it at all, be it with a longer block."""
+        return max(self.share, self.wider or 0.0) >= LEAST_SHARE
 
     @property
     def share(self) -> float:

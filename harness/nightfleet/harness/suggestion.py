@@ -9,7 +9,7 @@ from nightfleet.harness.arena import Workload
 from nightfleet.harness.calibrate import POWER_RUNS, Calibrated
 from nightfleet.harness.frontmatter import KeyPath, Value, dotted
 from nightfleet.harness.requirements import Findings
-from nightfleet.harness.response import GOOD_SHARE, LEAST_SHARE
+from nightfleet.harness.response import GOOD_SHARE
 
 # Thresholds that are tried, in this order, where no block is long enough.
 THRESHOLDS = (0.08, 0.10, 0.15, 0.20)
@@ -44,7 +44,7 @@ def _blocks(f: Findings) -> Iterator[Suggestion]:
     share = {one.workload: one for one in f.responses}
     for index, workload in enumerate(f.arena.workloads):
         seen = share.get(workload.name)
-        if seen is None or seen.share < LEAST_SHARE:
+        if seen is None or not seen.responds or not seen.share:
             continue
         # k blocks in one have k s / (k s + 1 - s) of their time in the work, for a share s of one.
         dilution = math.ceil(GOOD_SHARE * (1 - seen.share) / (seen.share * (1 - GOOD_SHARE)))
