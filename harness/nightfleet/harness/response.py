@@ -2,8 +2,8 @@
 
 Where a block can be cut, half of it is timed against all of it: a program that fills a fixed time, or reads its answers
 from somewhere, takes as long for either. A block that cannot be cut runs beside a copy of itself on the same core: the
-elapsed time of fixed work doubles then, and that of a fixed time stays as it is. What mostly starts looks like what fills
-a fixed time, so whatever hardly answers is asked again with a block many times as long.
+elapsed time of fixed work doubles then, and that of a fixed time stays as it is. What mostly starts looks like what
+fills a fixed time, so whatever hardly answers is asked again with a block many times as long.
 """
 
 import os
