@@ -201,7 +201,7 @@ def test_a_block_that_cannot_be_cut_responds_to_a_second_one_beside_it(place: Pa
     seen = row(looked_at(fill(place, ONE, ARGUMENT)), "response")
     assert seen.answer == "yes"
     assert seen.facts["w"]["planted"] == "two at once"
-    assert seen.facts["w"]["share"] > 0.5
+    assert seen.facts["w"]["share"] >= 0.2
 
 
 def test_the_share_of_a_trial_that_answers_to_its_work() -> None:

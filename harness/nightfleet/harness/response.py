@@ -7,7 +7,6 @@ fills a fixed time, so whatever hardly answers is asked again with a block many 
 """
 
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class Response:
 
     Attributes:
         planted: how it was planted.
-        short_ns: median elapsed time without.
+        short_ns: least elapsed time without: what else runs on the machine only adds.
         long_ns: and with it; 2 x `short_ns` where the time is all work.
         tasks: most threads and child processes that one trial made beyond the program itself.
         wider: the share at a block `WIDER` times as long, where that was asked.
@@ -134,15 +133,12 @@ def _measured(
         quick, slow = timed(short, 1), timed(long, len(slots))
         if number:
             alone += quick
-            slowed += slow
+            # Of two at once the last to end was in the other's way all along.
+            slowed.append(max(slow))
         if on_round is not None:
             on_round(number + 1, 1 + ROUNDS)
     plant: Plant = "half a block" if cut else "two at once"
-    return Response(span.workload.name, plant, _median(alone), _median(slowed), tasks)
-
-
-def _median(times_ns: Sequence[int]) -> int:
-    return round(statistics.median(times_ns))
+    return Response(span.workload.name, plant, min(alone), min(slowed), tasks)
 
 
 def _check(span: Span, trials: Trials) -> None:

@@ -48,7 +48,7 @@ def _blocks(f: Findings) -> Iterator[Suggestion]:
             continue
         # k blocks in one have k s / (k s + 1 - s) of their time in the work, for a share s of one.
         dilution = math.ceil(GOOD_SHARE * (1 - seen.share) / (seen.share * (1 - GOOD_SHARE)))
-        factor = max(longer or 1, _doubled(dilution))
+        factor = max(longer or 1, _doubled(dilution) if seen.planted == "half a block" else 1)
         block = min(workload.block * factor, _most(workload, seen.trial_ns, f.arena.limits.trial_s))
         if block > workload.block:
             why = "power" if longer and longer > 1 else "most of a trial is the program starting"
