@@ -125,3 +125,8 @@ class Pool:
     def behaviour(self) -> Cases:
         """The cases of the behaviour gate, of shape (n,)."""
         return self.own.behaviour
+
+    @property
+    def finite(self) -> bool:
+        """Whether there are no further cases than those of a manifest."""
+        return self.lines is not None

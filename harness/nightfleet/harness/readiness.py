@@ -25,7 +25,7 @@ from nightfleet.harness.ground import Ground
 from nightfleet.harness.report import new_id
 from nightfleet.harness.request import Watch
 from nightfleet.harness.requirements import Findings, Row, rows
-from nightfleet.harness.response import LEAST_SHARE, ROUNDS, Response, respond
+from nightfleet.harness.response import ROUNDS, WIDER, Response, respond
 from nightfleet.harness.rounds import Bench, Round, TooLoadedError
 from nightfleet.harness.sides import Side, copy_tree
 from nightfleet.harness.suggestion import Suggestion, suggest
@@ -145,15 +145,25 @@ class _Course:
 
             # Two blocks at least, so that no case is asked twice in a row.
             cases = np.concatenate([pool.aside.timing(number) for number in range(3)])
-            found.append(
-                respond(self._side, self.ground.span(name, cases), work, cores=self.asked.arena.cores, on_round=tell)
-            )
+            span, cores = self.ground.span(name, cases), self.asked.arena.cores
+            seen = respond(self._side, span, work, cores=cores, on_round=tell)
+            if not seen.responds and seen.planted == "half a block" and not pool.finite:
+                wide = respond(self._side, self._wider(name), work, cores=cores)
+                seen = replace(seen, wider=wide.share)
+            found.append(seen)
         self.findings.responses = found
-        idle = [one.workload for one in found if one.share < LEAST_SHARE]
+        idle = [one.workload for one in found if not one.responds]
         if not idle:
             return ""
         self.findings.obstacle = f"workload {idle[0]} does not respond to a planted slowdown"
         return f"{self.findings.obstacle}: no gain in it could be seen; let it do a fixed amount of work"
+
+    def _wider(self, name: str) -> behaviour.Span:
+        """Blocks many times as long as a workload's."""
+        pool = self.ground.pools[name]
+        cases = np.concatenate([pool.aside.timing(number) for number in range(2 * WIDER)])
+        span = self.ground.span(name, cases)
+        return replace(span, workload=replace(pool.workload, block=WIDER * pool.workload.block))
 
     def agree(self) -> None:
         """Run the cases twice."""

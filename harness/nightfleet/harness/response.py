@@ -2,11 +2,11 @@
 
 Where a block can be cut, half of it is timed against all of it: a program that fills a fixed time, or reads its answers
 from somewhere, takes as long for either. A block that cannot be cut runs beside a copy of itself on the same core: the
-elapsed time of fixed work doubles then, and that of a fixed time stays as it is.
+elapsed time of fixed work doubles then, and that of a fixed time stays as it is. What mostly starts looks like what
+fills a fixed time, so whatever hardly answers is asked again with a block many times as long.
 """
 
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from nightfleet.native import Sandbox, Trials, UserError, run_trials
 ROUNDS = 7
 # A trial of which less than this share answers to its work cannot be judged: nobody would see a gain in it.
 LEAST_SHARE = 0.20
+# How many blocks in one tell a program that mostly starts from one that fills a fixed time.
+WIDER = 16
 # Below this share most of a trial is the program starting; what is found in the rest is diluted.
 GOOD_SHARE = 0.50
 
@@ -35,9 +37,10 @@ class Response:
 
     Attributes:
         planted: how it was planted.
-        short_ns: median elapsed time without.
+        short_ns: least elapsed time without: what else runs on the machine only adds.
         long_ns: and with it; 2 x `short_ns` where the time is all work.
         tasks: most threads and child processes that one trial made beyond the program itself.
+        wider: the share at a block `WIDER` times as long, where that was asked.
     """
 
     workload: str
@@ -45,6 +48,12 @@ class Response:
     short_ns: int
     long_ns: int
     tasks: int
+    wider: float | None = None
+
+    @property
+    def responds(self) -> bool:
+        """Whether gains can be seen in it at all, be it with a longer block."""
+        return max(self.share, self.wider or 0.0) >= LEAST_SHARE
 
     @property
     def share(self) -> float:
@@ -124,15 +133,12 @@ def _measured(
         quick, slow = timed(short, 1), timed(long, len(slots))
         if number:
             alone += quick
-            slowed += slow
+            # Of two at once the last to end was in the other's way all along.
+            slowed.append(max(slow))
         if on_round is not None:
             on_round(number + 1, 1 + ROUNDS)
     plant: Plant = "half a block" if cut else "two at once"
-    return Response(span.workload.name, plant, _median(alone), _median(slowed), tasks)
-
-
-def _median(times_ns: Sequence[int]) -> int:
-    return round(statistics.median(times_ns))
+    return Response(span.workload.name, plant, min(alone), min(slowed), tasks)
 
 
 def _check(span: Span, trials: Trials) -> None:

@@ -9,7 +9,7 @@ from nightfleet.harness.arena import Workload
 from nightfleet.harness.calibrate import POWER_RUNS, Calibrated
 from nightfleet.harness.frontmatter import KeyPath, Value, dotted
 from nightfleet.harness.requirements import Findings
-from nightfleet.harness.response import GOOD_SHARE, LEAST_SHARE
+from nightfleet.harness.response import GOOD_SHARE
 
 # Thresholds that are tried, in this order, where no block is long enough.
 THRESHOLDS = (0.08, 0.10, 0.15, 0.20)
@@ -44,11 +44,11 @@ def _blocks(f: Findings) -> Iterator[Suggestion]:
     share = {one.workload: one for one in f.responses}
     for index, workload in enumerate(f.arena.workloads):
         seen = share.get(workload.name)
-        if seen is None or seen.share < LEAST_SHARE:
+        if seen is None or not seen.responds or not seen.share:
             continue
         # k blocks in one have k s / (k s + 1 - s) of their time in the work, for a share s of one.
         dilution = math.ceil(GOOD_SHARE * (1 - seen.share) / (seen.share * (1 - GOOD_SHARE)))
-        factor = max(longer or 1, _doubled(dilution))
+        factor = max(longer or 1, _doubled(dilution) if seen.planted == "half a block" else 1)
         block = min(workload.block * factor, _most(workload, seen.trial_ns, f.arena.limits.trial_s))
         if block > workload.block:
             why = "power" if longer and longer > 1 else "most of a trial is the program starting"

@@ -162,7 +162,7 @@ def _next(found: "Readiness", *, written: bool) -> str:
     if written:
         return f"Commit {PROGRAM}, then type `nightfleet check` again."
     if found.suggestions:
-        return "Type `nightfleet check --fix` to write what is suggested."
+        return "Type `nightfleet check --fix` to write what is suggested" + (", or begin." if found.ready else ".")
     if found.ready:
         return "Type `nightfleet verify HEAD my-branch` to judge a change."
     return "Mend what is marked ✗, then type `nightfleet check` again."
