@@ -53,7 +53,7 @@ TIMED = HEAD + (
     'int main(void) { long n, end = ns() + 30000000L; while (scanf("%ld", &n) == 1) printf("%ld\\n", n);'
     " while (ns() < end) work(); return 0; }\n"
 )
-ONE = HEAD + "int main(int c, char **v) { (void)c; for (int i = 0; i < 99; i++) work(); puts(v[1]); return 0; }\n"
+ONE = HEAD + "int main(int c, char **v) { (void)c; for (int i = 0; i < 1500; i++) work(); puts(v[1]); return 0; }\n"
 TIMED_ONE = HEAD + (
     "int main(int c, char **v) { (void)c; long end = ns() + 30000000L;"
     " while (ns() < end) work(); puts(v[1]); return 0; }\n"
@@ -73,7 +73,7 @@ workloads:
 ---
 # Faster, please
 """
-ARGUMENT = PROGRAM.replace("run: ./p, cases: 400, block: 20", "run: './p {case}', feed: argument, cases: 40, block: 1")
+ARGUMENT = PROGRAM.replace("run: ./p, cases: 400, block: 20", "run: './p {case}', feed: argument, cases: 10, block: 1")
 
 
 @pytest.fixture
