@@ -15,8 +15,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nightfleet_spawner::ids::{OUTER_ID_OF_ROOT, maps_outer_id};
 use nightfleet_spawner::meter::Meter;
-use nightfleet_spawner::wire::{self, OUTER_ID_OF_ROOT, Reply, Request, Setup};
+use nightfleet_spawner::wire::{self, Reply, Request, Setup};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -288,7 +289,7 @@ pub(crate) fn spawner_gone(why: &str) -> Error {
 /// The host id that sandboxed programs run as.
 pub fn sandbox_uid() -> u32 {
     let own = Uid::effective();
-    if own.is_root() { OUTER_ID_OF_ROOT } else { own.as_raw() }
+    if own.is_root() && maps_outer_id() { OUTER_ID_OF_ROOT } else { own.as_raw() }
 }
 
 /// Hands a tree that the harness made to the sandbox's user, so that sandboxed programs can read and

@@ -2,6 +2,7 @@
 //! the meters of its control group, and the table of refused system calls.
 
 pub mod board;
+pub mod ids;
 pub mod meter;
 pub mod refused;
 pub mod wire;

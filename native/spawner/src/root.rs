@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::etc;
 use crate::scratch;
-use nightfleet_spawner::wire::{Bind, INNER_ID, Network, OUTER_ID_OF_ROOT, Setup};
+use nightfleet_spawner::ids::{INNER_ID, OUTER_ID_OF_ROOT, maps_outer_id};
+use nightfleet_spawner::wire::{Bind, Network, Setup};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -153,19 +154,6 @@ fn enter_namespaces(setup: &Setup) -> Outcome<String> {
             }
         }
     }
-}
-
-/// Whether the id that stands for the sandbox exists in the namespace we run in.
-fn maps_outer_id() -> bool {
-    let covers = |path| {
-        fs::read_to_string(path).is_ok_and(|map: String| {
-            map.lines().any(|line| {
-                let numbers: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-                matches!(numbers[..], [start, _, count] if (start..start + count).contains(&u64::from(OUTER_ID_OF_ROOT)))
-            })
-        })
-    };
-    covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
 }
 
 fn write_maps(process: &str, uid: u32, gid: u32) -> io::Result<()> {

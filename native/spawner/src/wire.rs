@@ -17,11 +17,6 @@ use crate::meter::Meter;
 pub const MAX_MESSAGE_BYTES: usize = 192 << 10;
 /// Most descriptors beside one message.
 pub const MAX_DESCRIPTORS: usize = 16;
-/// The id, inside the sandbox, of the user that every program runs as.
-pub const INNER_ID: u32 = 1000;
-/// The host id that stands behind it when the harness runs as root (an id that owns nothing).
-pub const OUTER_ID_OF_ROOT: u32 = 65533;
-
 /// What a sandboxed program may reach on the network.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

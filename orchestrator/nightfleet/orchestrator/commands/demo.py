@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
+from nightfleet.orchestrator.commands.probe import Findings, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     example: Annotated[Path, typer.Option(help="The Cargo project that is built and timed.")] = EXAMPLE,
 ) -> None:
-    """Build a simulator in the sandbox and time it against itself: what no change at all looks like here.
+    """Show what this machine promises, build a simulator in the sandbox, and time it against itself: what no change at all looks like here.
 
     Exits with 1 if the machine is below the minimum, if the order coin is not fair, if a record differs, or if the
     program seems faster than itself.
@@ -47,9 +48,9 @@ def demo(
     if not (example / "Cargo.toml").exists():
         raise native.UserError(f"{example}/Cargo.toml is not there; type `nightfleet demo` in a clone of nightfleet")
     console = Console(stderr=as_json)
-    below = native.probe()["below_minimum"]
-    if below is not None:
-        console.print(Text(f"below the minimum: {below}", style="bold red"))
+    findings: Findings = native.probe()
+    show(findings, console)
+    if findings["below_minimum"] is not None:
         raise typer.Exit(ANSWER_IS_NO)
     with tempfile.TemporaryDirectory(prefix="nightfleet-demo-") as scratch:
         tree = _build(example, Path(scratch), console)

@@ -41,13 +41,13 @@ def probe(
     if as_json:
         typer.echo(json.dumps(findings, indent=2))
     else:
-        _show(findings)
+        show(findings, Console())
     if findings["below_minimum"] is not None:
         raise typer.Exit(ANSWER_IS_NO)
 
 
-def _show(findings: Findings) -> None:
-    console = Console()
+def show(findings: Findings, console: Console) -> None:
+    """Print what was found as tables."""
     console.print(_table("what the kernel grants", findings["kernel"]))
     if findings["below_minimum"] is not None:
         console.print(Text(f"below the minimum: {findings['below_minimum']}", style="bold red"))
