@@ -36,7 +36,9 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     example: Annotated[Path, typer.Option(help="The Cargo project that is built and timed.")] = EXAMPLE,
 ) -> None:
-    """Show what this machine promises, build a simulator in the sandbox, and time it against itself: what no change at all looks like here.
+    """Show what this machine promises, build a simulator in the sandbox, and time it against itself.
+
+    Both sides are the same program, so the figures are what no change at all looks like here.
 
     Exits with 1 if the machine is below the minimum, if the order coin is not fair, if a record differs, or if the
     program seems faster than itself.
