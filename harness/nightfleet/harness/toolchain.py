@@ -50,7 +50,7 @@ def resolve(cwd: Path, environ: Mapping[str, str] = os.environ) -> Toolchain:
     for directory in directories:
         real = directory.resolve()
         # Not `is_dir` alone, which raises below a folder that is somebody else's.
-        if not os.access(real, os.X_OK) or not real.is_dir() or _shown(real) or _is_rustup(real):
+        if not _usable(real) or _shown(real) or _is_rustup(real):
             continue
         root = _root(real, home)
         read[root] = root
@@ -59,11 +59,16 @@ def resolve(cwd: Path, environ: Mapping[str, str] = os.environ) -> Toolchain:
     path += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     env = {"PATH": os.pathsep.join(dict.fromkeys(path))}
     for host, inside, variables in _caches(home, environ):
-        if host.is_dir():
+        if _usable(host):
             read[host] = inside
             env.update(variables)
     kept = sorted((host, inside) for host, inside in read.items() if not _within_another(host, read))
     return Toolchain(tuple(kept), env)
+
+
+def _usable(folder: Path) -> bool:
+    """Whether there is such a folder and we may look into it; somebody else's is as good as none."""
+    return os.access(folder, os.R_OK | os.X_OK) and folder.is_dir()
 
 
 def _shown(path: Path) -> bool:
