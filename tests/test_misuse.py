@@ -274,3 +274,23 @@ os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, check=False, timeout=25)
     assert done.stdout == "interrupted\n"
+
+
+def test_groups_of_a_killed_harness_are_reclaimed_by_the_next(tree: Path) -> None:
+    hold = f"from nightfleet.native import Sandbox; s = Sandbox({str(tree)!r}); print('up', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as harness:
+        assert harness.stdout is not None
+        harness.stdout.readline()
+        made = _groups(harness.pid)
+        harness.kill()
+    if not made:
+        pytest.skip("no control group is writable here")
+    assert _groups(harness.pid)
+    # A spawner that still ends holds its groups for some milliseconds more, so the next harness may come too early.
+    opened = [sys.executable, "-c", f"from nightfleet.native import Sandbox; Sandbox({str(tree)!r}).close()"]
+    assert _eventually(lambda: subprocess.run(opened, check=True).returncode == 0 and not _groups(harness.pid))
+
+
+def _groups(pid: int) -> list[str]:
+    walked = (name for _top, names, _files in os.walk("/sys/fs/cgroup") for name in names)
+    return [name for name in walked if name.startswith("nightfleet-") and f"-{pid}-" in name]
