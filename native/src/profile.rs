@@ -65,7 +65,7 @@ impl Profile {
         }
     }
 
-    /// Defaults of memory, tasks, one file, each scratch file system.
+    /// Defaults of memory, tasks, one file, all scratch together.
     fn limits(self) -> (u64, u64, u64, u64) {
         if self.read_only() { (4 * GIB, 512, GIB, 256 * MIB) } else { (16 * GIB, 4096, 16 * GIB, 4 * GIB) }
     }
@@ -102,7 +102,7 @@ pub struct Options {
     pub pids: Option<u64>,
     /// Largest file written, bytes.
     pub file_bytes: Option<u64>,
-    /// Size of each scratch file system, bytes.
+    /// Size of the scratch file system that /tmp, HOME, /dev/shm and /out share, bytes.
     pub scratch_bytes: Option<u64>,
     /// Go without isolation.
     pub unsafe_no_sandbox: bool,

@@ -9,15 +9,13 @@ from nightfleet.harness.arena import Arena
 from nightfleet.harness.behaviour import Span, Work
 from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
-from nightfleet.harness.calibrations import Found, Key, Machine
 from nightfleet.harness.cases import Cases, hash_seed
-from nightfleet.harness.epoch import epoch_digest
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.pools import CasePools, Pool
 from nightfleet.harness.rounds import Bench, Round
 from nightfleet.harness.rules import VERIFY_ALPHA, Purpose, Rules
 from nightfleet.harness.sides import Side
-from nightfleet.harness.timing import rules_of
+from nightfleet.harness.timing import kept_at, rules_of
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Workspace
 
@@ -84,21 +82,10 @@ class Ground:
             on_wait=on_wait,
         )
 
-    def kept(self, built: Built) -> Found:
-        """The calibration that is kept for this build on this machine, or why there is none."""
-        return calibrations.load(self._calibrations, self._key(built))
-
     def calibrate(
         self, bench: Bench, built: Built, plan: Plan, *, on_round: Callable[[Round, int], None] | None = None
     ) -> Calibrated:
         """Calibrate a build, on cases of its own, and keep what came out. Raises as `run_calibration`."""
         fresh = run_calibration(bench, plan, self.cases.calibration, on_round=on_round)
-        calibrations.store(self._calibrations, self._key(built), fresh)
+        calibrations.store(*kept_at(self.state, self.arena, built.whole_digest), fresh)
         return fresh
-
-    @property
-    def _calibrations(self) -> Path:
-        return self.state / "calibrations"
-
-    def _key(self, built: Built) -> Key:
-        return Key(epoch_digest(self.arena), built.whole_digest, Machine.here())

@@ -49,6 +49,11 @@ def rules_of(arena: Arena, purpose: Purpose, alpha: float) -> Rules:
         raise UserError(f"program.md: {impossible}") from None
 
 
+def kept_at(state: Path, arena: Arena, artefact: str) -> tuple[Path, Key]:
+    """Where the calibration of a build is kept, and under which key: `verify` finds what `check` left."""
+    return state / "calibrations", Key(epoch_digest(arena), artefact, Machine.here())
+
+
 class Timing:
     """The timing of one verification.
 
@@ -79,8 +84,7 @@ class Timing:
         Returns:
             It, and what the report has to say about it.
         """
-        folder = self._request.state / "calibrations"
-        key = Key(epoch_digest(self._request.arena), artefact, Machine.here())
+        folder, key = kept_at(self._request.state, self._request.arena, artefact)
         found = calibrations.load(folder, key).calibrated
         if found is None:
             found = self._calibrate(baseline)

@@ -47,7 +47,7 @@ pub struct Limits {
     pub pids: u64,
     /// Largest file the program may write, bytes (RLIMIT_FSIZE).
     pub file_bytes: u64,
-    /// Size of each fresh file system (/tmp, HOME, /dev/shm, /out), bytes.
+    /// Size of the fresh file system that /tmp, HOME, /dev/shm and /out share, bytes.
     pub scratch_bytes: u64,
     /// Open descriptors a process.
     pub open_files: u64,
