@@ -1,5 +1,6 @@
 """Gates as a person watches them: a line for each, and a bar with the time left while one is at work."""
 
+import time
 from typing import Self
 
 from rich.console import Console
@@ -8,6 +9,8 @@ from rich.text import Text
 
 from nightfleet.harness.report import Gate
 
+# How often a log, where nothing can move, hears of long work.
+LOG_EVERY_S = 30.0
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
 
 
@@ -16,6 +19,7 @@ class Watching:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._said = time.monotonic()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
         # In a log there is nothing to move, and no width to keep to.
         self._progress = Progress(
@@ -36,6 +40,7 @@ class Watching:
 
     def begins(self, gate: str) -> None:
         """A gate is entered."""
+        self._said = time.monotonic()
         self._progress.reset(self._task, total=None, description=gate, left="")
 
     def progress(self, gate: str, words: str, done: int, of: int | None, left_s: float | None) -> None:
@@ -43,6 +48,9 @@ class Watching:
         left = "" if left_s is None else f"{left_s:.0f} s left"
         count = f" {done}" + (f" of {of}" if of else "") if done else ""
         self._progress.update(self._task, description=f"{gate}: {words}{count}", completed=done, total=of, left=left)
+        if not self._console.is_terminal and time.monotonic() - self._said >= LOG_EVERY_S:
+            self._said = time.monotonic()
+            self._console.print(Text(f"  {gate}: {words}{count}" + (f", {left}" if left else "")), soft_wrap=True)
 
     def ends(self, gate: Gate) -> None:
         """What a gate found."""
