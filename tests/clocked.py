@@ -8,7 +8,7 @@ from typing import Self
 import pytest
 from simulated import Simulated, calibrated
 
-from nightfleet.harness import calibrations, timing
+from nightfleet.harness import calibrations, ground
 from nightfleet.harness.calibrate import Calibrated, Summary
 from nightfleet.harness.calibrations import Found
 from nightfleet.harness.rules import Rules
@@ -35,4 +35,4 @@ def on_clock(monkeypatch: pytest.MonkeyPatch, bench: Callable[[], Bench]) -> Non
         return Found(Calibrated(rules, calibrated(rules), (), nothing))
 
     monkeypatch.setattr(calibrations, "load", kept)
-    monkeypatch.setattr(timing, "PairBench", lambda *_, **__: bench())
+    monkeypatch.setattr(ground, "PairBench", lambda *_, **__: bench())

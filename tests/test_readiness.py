@@ -25,7 +25,6 @@ from nightfleet.harness.request import Nobody, Request, Watch
 from nightfleet.harness.requirements import Row
 from nightfleet.harness.response import Response
 from nightfleet.harness.rounds import Bench, Blocks, Round, TooLoadedError
-from nightfleet.harness.timing import Timing
 from nightfleet.orchestrator.commands import edge
 
 HEAD = """\
@@ -116,7 +115,7 @@ def row(found: Readiness, name: str) -> Row:
     return next(row for row in found.rows if row.name == name)
 
 
-def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path) -> None:
     fill(place)
     question = asked(place)
     found = examine(question, Nobody())
@@ -133,9 +132,7 @@ def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path, mon
     gates = Gates(request, Nobody())
     gates.scope()
     gates.build()
-    monkeypatch.setattr(Timing, "bench", lambda *_: pytest.fail("it would calibrate again"))
-    timing = gates.timing
-    kept, _ = timing.calibrated(gates._side(gates._baseline), gates._baseline.whole_digest)
+    kept = gates.ground.kept(gates._baseline)
     assert isinstance(kept, Calibrated)
     assert kept.summary.pairs >= 60
 

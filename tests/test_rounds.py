@@ -11,8 +11,9 @@ from calm import calm_machine
 from planted import planted
 
 from nightfleet.harness import sides
+from nightfleet.harness.copies import refresh
 from nightfleet.harness.pairs import BrokenError, PairBench
-from nightfleet.harness.sides import Extent, Side, copy_tree, extent, refresh
+from nightfleet.harness.sides import Extent, Side, extent, fresh_copy
 from nightfleet.native import Draw, Sandbox, UserError, Workload
 
 WORKLOAD = Workload(["./p"])
@@ -104,7 +105,7 @@ def test_a_refreshed_copy_is_seen_by_its_sandbox_and_is_the_trees_own(tmp_path: 
     (tree / "below").mkdir()
     (tree / "below" / "data").write_text("right")
     (tree / "link").symlink_to("p")
-    copy = copy_tree(tree, tmp_path)
+    copy = fresh_copy(tree, tmp_path)
     (copy / "below" / "data").write_text("wrong")
     below = (copy / "below").stat().st_mtime_ns
     with Sandbox(copy) as sandbox:

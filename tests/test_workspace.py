@@ -13,9 +13,11 @@ import pytest
 
 from nightfleet.harness import store as store_module
 from nightfleet.harness.arena import Arena, read_arena
+from nightfleet.harness.copies import refresh
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.job import BaselineFailedError, BuildFailedError, SetupFailedError
+from nightfleet.harness.sides import fresh_copy
 from nightfleet.harness.store import Store
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Built, Workspace
@@ -279,12 +281,12 @@ def test_no_link_that_a_build_leaves_is_followed(ground: Ground) -> None:
     assert (victim / "inner" / "kept").read_text() == "kept"
     assert (built.path / "inputs").is_dir()
     assert not (built.path / "inputs").is_symlink()
-    copy = workspace.copies(built, 1, ground.root / "copies")[0]
+    copy = fresh_copy(built.path, ground.root)
     (copy / "tests").rename(copy / "elsewhere")
     (copy / "tests").symlink_to(victim)
     (victim / "check.sh").write_text("kept")
-    with pytest.raises(MachineError, match="Not a directory"):
-        workspace.refresh(copy, built)
+    with pytest.raises(NotADirectoryError):
+        refresh(copy, built.path)
     assert (victim / "check.sh").read_text() == "kept"
 
 
@@ -314,8 +316,8 @@ def test_tampering_is_noticed(ground: Ground) -> None:
         lambda root: (root / "spare.c").unlink(),
         lambda root: (root / "spare.c").chmod(0o755),
     ]
-    for number, tamper in enumerate(places):
-        copy = workspace.copies(built, 1, ground.root / f"copies-{number}")[0]
+    for tamper in places:
+        copy = fresh_copy(built.path, ground.root)
         built.check(copy)
         tamper(copy)
         with pytest.raises(MachineError, match="no longer what was built"):
@@ -334,8 +336,8 @@ def test_copies_are_fresh_and_can_be_given_new_pages(ground: Ground) -> None:
     workspace = ground.workspace("build: make")
     built = workspace.build(ground.tree(C))
     where = ground.root / "copies"
-    first, second = workspace.copies(built, 2, where)
-    assert first.parent == second.parent == where
+    where.mkdir()
+    first, second = (fresh_copy(built.path, where) for _ in range(2))
     assert len(first.name) == len(second.name) == 16
     inodes = {(root / "sum").stat().st_ino for root in (built.path, first, second)}
     assert len(inodes) == 3
@@ -343,13 +345,14 @@ def test_copies_are_fresh_and_can_be_given_new_pages(ground: Ground) -> None:
     with Sandbox(first, **workspace.sandbox_options("trial", built)) as sandbox:
         assert sandbox.run(["./sum"]).stdout == b"1\n"
         before = {path: (first / path).stat().st_ino for path in built.record.files}
-        written = workspace.refresh(first, built)
+        written = refresh(first, built.path)
         assert written == sum(item.size for item in built.record.files.values())
         assert all((first / path).stat().st_ino != before[path] for path in built.record.files)
         assert sandbox.run(["./sum"]).stdout == b"1\n"
     assert (first / "sum").stat().st_mtime_ns == mtime
     assert (first / "sum").stat().st_uid == (second / "sum").stat().st_uid
     built.check(first)
+    assert sorted(where.iterdir()) == sorted([first, second])
 
 
 def test_inputs_and_further_paths_are_shown_read_only_to_every_gate(ground: Ground) -> None:
@@ -374,6 +377,8 @@ def test_inputs_and_further_paths_are_shown_read_only_to_every_gate(ground: Grou
     (ground.source / "data" / "a").write_text("INPUT")
     with pytest.raises(UserError, match="data, one changed since this began"):
         workspace.build(ground.tree(C))
+    with pytest.raises(UserError, match="data, one changed since this began"):
+        workspace.sandbox_options("trial", built)
     with pytest.raises(UserError, match="data: none is not in"):
         ground.workspace("data: [none]")
     with pytest.raises(UserError, match="would show sandboxes what"):
@@ -457,6 +462,7 @@ import os
 import sys
 from pathlib import Path
 from nightfleet.harness.arena import read_arena
+from nightfleet.harness.copies import refresh
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.workspace import Workspace

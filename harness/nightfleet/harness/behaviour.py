@@ -19,7 +19,7 @@ from nightfleet.harness.cases import Cases
 from nightfleet.harness.comparison import Comparison, Digests, FailedBlock, Span
 from nightfleet.harness.divergence import Divergence, Look
 from nightfleet.harness.reading import BothSides
-from nightfleet.harness.sides import Side, copy_tree
+from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.native import Sandbox, Trials, UserError, run_trials
 
 __all__ = ["Behaviour", "Digests", "FailedBlock", "Progress", "Span", "Work", "compare"]
@@ -153,7 +153,7 @@ def _benches(baseline: Side, candidate: Side, cores: Sequence[int] | None, *, si
     slots = sorted(os.sched_getaffinity(0)) if cores is None else cores
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-")))
-        copies = [(copy_tree(side.tree, scratch), side.options) for side in (baseline, candidate)]
+        copies = [(fresh_copy(side.tree, scratch), side.options) for side in (baseline, candidate)]
         # A filter is frozen, so the baseline's copy has it; it runs in sandboxes of its own all the same.
         copies += [copies[0]] if sieved else []
         sandboxes = [

@@ -11,13 +11,13 @@ import os
 import secrets
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nightfleet.harness.inventory import walk
+from nightfleet.native import MachineError
 
-# Fixed: what giving one copy new pages may cost before every pair.
-REFRESH_BYTES = 64 << 20
 # linux/fs.h, _IOW(0x94, 9, int): make a file share another's blocks until either is written to.
 FICLONE = 0x40049409
 _CHUNK = 1 << 20
@@ -111,14 +111,15 @@ def take_away(root: Path, path: str, mtime_s: int) -> None:
             folder.rmdir()
 
 
-def refresh(copy: Path, original: Path, order: Iterable[str], most_bytes: int = REFRESH_BYTES) -> int:
-    """Give files of a copy new pages: each is written again beside the old one and takes its name.
+def refresh(copy: Path, tree: Path) -> int:
+    """Give every file of a copy new pages: it is written anew from `tree` and put in the old one's place.
+
+    Sandboxes over the copy see it at once, since its folders stay, and see nothing of the writing. Nothing may run in
+    them meanwhile.
 
     Args:
-        copy: made by `copy_tree` from `original`.
-        original: where contents come from.
-        order: paths, the most important first; links and what does not fit are passed over.
-        most_bytes: at most this much is written.
+        copy: made by `copy_tree` from `tree`; there may be another file beside it for a moment.
+        tree: where names and contents come from.
 
     Returns:
         Bytes written.
@@ -126,26 +127,22 @@ def refresh(copy: Path, original: Path, order: Iterable[str], most_bytes: int = 
     Raises:
         OSError: it is no longer a copy.
     """
+    owner, fresh = copy.lstat(), copy.with_name(f".{secrets.token_hex(8)}")
     done = 0
-    for path in order:
-        place, source = copy / path, original / path
-        if not _leads_below(copy, path):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place)
-        found = place.lstat()
-        if not stat.S_ISREG(found.st_mode) or done + found.st_size > most_bytes:
-            continue
-        folder = place.parent.lstat()
-        # Of the length of the other names' order of magnitude, and never one that a program could look for.
-        fresh = place.with_name(f".{secrets.token_hex(8)}")
-        try:
-            done += copy_file(source, fresh, share=False)
-            if os.geteuid() == 0:
-                os.lchown(fresh, found.st_uid, found.st_gid)
-            fresh.replace(place)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        os.utime(place.parent, ns=(folder.st_mtime_ns, folder.st_mtime_ns))
+    try:
+        for folder, names in _by_folder(tree).items():
+            if not _leads_below(copy, f"{folder}."):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), copy / folder)
+            place = copy / folder
+            before = place.lstat()
+            for name in names:
+                done += copy_file(tree / folder / name, fresh, share=False)
+                if os.geteuid() == 0:
+                    os.lchown(fresh, owner.st_uid, owner.st_gid)
+                fresh.replace(place / name)
+            os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    finally:
+        fresh.unlink(missing_ok=True)
     return done
 
 
@@ -160,6 +157,25 @@ def remove(place: Path) -> None:
         if not os.path.lexists(place):
             return
     raise OSError(f"{place} could not be removed")
+
+
+@contextmanager
+def disk() -> Iterator[None]:
+    """Whatever the disk refuses is the machine's failure: OSErrors become MachineErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"{error.filename or 'a file'} could not be used: {error.strerror or error}") from error
+
+
+def _by_folder(tree: Path) -> dict[str, list[str]]:
+    """The names of a tree's regular files by their folder: "" for its own, else ending in a slash."""
+    found: dict[str, list[str]] = {}
+    for path, status in walk(tree):
+        if stat.S_ISREG(status.st_mode):
+            folder, slash, name = path.rpartition("/")
+            found.setdefault(folder + slash, []).append(name)
+    return found
 
 
 def _folders(root: Path, parts: Iterable[str]) -> Path:

@@ -10,7 +10,7 @@ from nightfleet.harness import behaviour
 from nightfleet.harness.behaviour import Behaviour, Progress, Span, Work
 from nightfleet.harness.divergence import Divergence, Look
 from nightfleet.harness.remedy import Both, Remedy, find_remedy
-from nightfleet.harness.sides import Side, copy_tree
+from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.native import Sandbox
 
 # Fixed: cases whose records are looked at, and how often each is run again until its records differ.
@@ -94,7 +94,7 @@ def _look(baseline: Side, span: Span, cases: Sequence[int], work: Work) -> tuple
     samples: list[Both] = []
     shown: list[Divergence] = []
     with ExitStack() as stack:
-        copy = copy_tree(baseline.tree, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-"))))
+        copy = fresh_copy(baseline.tree, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-"))))
         first, second, sieve = (
             stack.enter_context(Sandbox(copy, **baseline.options))  # type: ignore[arg-type]
             for _ in range(3)

@@ -1,40 +1,42 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nightfleet.harness import behaviour, sameness
-from nightfleet.harness.behaviour import Behaviour, Span, Work
+from nightfleet.harness.behaviour import Behaviour, Span
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import Calibrated
+from nightfleet.harness.calibrate import PAIRS_FOR_VERIFY, Calibrated
 from nightfleet.harness.calibrations import Machine
-from nightfleet.harness.cases import commitment, hash_seed
+from nightfleet.harness.cases import commitment
 from nightfleet.harness.difference import changed_lines
 from nightfleet.harness.evidence import Evidence, plain
+from nightfleet.harness.ground import Ground
 from nightfleet.harness.job import run_job
 from nightfleet.harness.overlay import Overlay, overlay
+from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.passing import NAMES, Ended, Passing
-from nightfleet.harness.pools import CasePools
 from nightfleet.harness.reading import BothSides
 from nightfleet.harness.regions import Step
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
+from nightfleet.harness.rounds import Round
 from nightfleet.harness.rules import CONFIRMATION_PAIRS
-from nightfleet.harness.sides import Side
+from nightfleet.harness.sides import fresh_copy
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
-from nightfleet.harness.timing import Timing
 from nightfleet.harness.tree import Tree
-from nightfleet.harness.workspace import BuildFailedError, Workspace
+from nightfleet.harness.workspace import BuildFailedError
 from nightfleet.native import UserError
 
 # A build of a few milliseconds has no meaningful ratio: only what takes so much longer (ns) can be too slow.
 SLOWER_BUILD_NS = 1_000_000_000
+# A calibration for one verification goes on for at most so many pairs where the noise is not steady.
+MOST_CALIBRATION_PAIRS = 120
 
 _VERDICTS: dict[Step, Verdict] = {
     Step.PROMOTE: "promote",
@@ -52,10 +54,16 @@ class Gates:
     def __init__(self, request: Request, watch: Watch) -> None:
         self.request, self.watch = request, watch
         self.arena = request.arena
-        # Whatever can be refused is refused by these, in this order: only the workspace writes.
-        self.pools = CasePools(request.arena, request.baseline, request.master, request.index)
-        self.timing = Timing(request, self.pools, hash_seed(self.pools.salt), watch)
-        self.workspace = Workspace(request.state, request.arena, request.source)
+        self.ground = Ground(
+            request.arena,
+            request.baseline,
+            request.source,
+            request.state,
+            salts=(request.master, request.index),
+            purpose=request.purpose,
+            alpha=request.alpha,
+        )
+        self.pools, self.workspace = self.ground.cases, self.ground.workspace
         self.found: list[Gate] = []
         self.ended: Ended | None = None
         self.notes = list(request.arena.warnings)
@@ -132,7 +140,7 @@ class Gates:
             for side, built in (("baseline", self._baseline), ("candidate", self._candidate)):
                 self._tell("tests", f"the {side}'s")
                 with tempfile.TemporaryDirectory(prefix="nightfleet-") as scratch:
-                    (copy,) = self.workspace.copies(built, 1, Path(scratch) / "tree")
+                    copy = fresh_copy(built.path, Path(scratch))
                     options = self.workspace.sandbox_options("test", built)
                     job = run_job(copy, self.arena.tests, options, self.arena.limits.build_s)
                 if job.failure is not None and side == "baseline":
@@ -276,18 +284,12 @@ class Gates:
             raise AssertionError("a candidate out of scope has no tree")
         return self._overlay.tree
 
-    def _side(self, built: Built) -> Side:
-        return Side(built.path, dict(self.workspace.sandbox_options("trial", built)))
-
     def _compare(self, spans: list[Span], gate: str) -> Behaviour:
         def tell(news: behaviour.Progress) -> None:
             self.watch.progress(gate, "blocks on both sides", news.done, news.blocks, news.left_s)
 
-        limits = self.arena.limits
-        work = Work(hash_seed(self.pools.salt), limits.trial_s, limits.output_bytes)
-        if self.arena.cores > 1:
-            work = replace(work, cores=sorted(os.sched_getaffinity(0))[:1])
-        return behaviour.compare(self._side(self._baseline), self._side(self._candidate), spans, work, on_progress=tell)
+        baseline, candidate = self.ground.side(self._baseline), self.ground.side(self._candidate)
+        return behaviour.compare(baseline, candidate, spans, self.ground.work, on_progress=tell)
 
     def _judge(self, gate: Passing, seen: Behaviour) -> None:
         self.divergences = (*self.divergences, *map(sameness.plain, seen.shown))
@@ -304,11 +306,10 @@ class Gates:
 
     def _timed(self, gate: Passing) -> SpeedResult:
         """Time until the verdict knows. What was timed is kept, whatever ends it."""
-        baseline = self._side(self._baseline)
-        self._calibrated, notes = self.timing.calibrated(baseline, self._baseline.whole_digest)
+        self._calibrated, notes = self.ground.measurable(self.ground.kept(self._baseline) or self._calibrate())
         self.notes += notes
         gate.facts["clock"] = self._calibrated.rules.quantity
-        with self.timing.bench(baseline, self._side(self._candidate)) as bench:
+        with self._bench(self._baseline, self._candidate) as bench:
             gate.facts["mechanisms"] = bench.facts
             speed = Speed(
                 bench,
@@ -322,6 +323,21 @@ class Gates:
                 return speed.run()
             finally:
                 self._keep(gate, speed.result, self._calibrated)
+
+    def _bench(self, baseline: Built, candidate: Built) -> PairBench:
+        def waiting(why: str, waited_s: float) -> None:
+            self._tell("speed", f"waiting {waited_s:.0f} s: {why}")
+
+        return self.ground.bench(baseline, candidate, self.request.id, on_wait=waiting)
+
+    def _calibrate(self) -> Calibrated:
+        def tell(_round: Round, counted: int) -> None:
+            words = "calibrating: the baseline against itself"
+            self.watch.progress("speed", words, counted, PAIRS_FOR_VERIFY, None)
+
+        with self._bench(self._baseline, self._baseline) as bench:
+            plan = self.ground.plan(PAIRS_FOR_VERIFY, MOST_CALIBRATION_PAIRS)
+            return self.ground.calibrate(bench, self._baseline, plan, on_round=tell)
 
     def _keep(self, gate: Passing, result: SpeedResult, calibrated: Calibrated) -> None:
         self._speed = result

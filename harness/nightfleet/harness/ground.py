@@ -1,23 +1,29 @@
-"""What everything that is run of one arena stands on: builds, cases, sandboxes, a bench, and the kept calibrations."""
+"""What everything that is run of one arena stands on: builds, cases, rules, sandboxes, benches, kept calibrations.
+
+`check` and `verify` time on the same ground, so that what one calibrates the other can go by.
+"""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from nightfleet.harness import calibrations
 from nightfleet.harness.arena import Arena
-from nightfleet.harness.behaviour import Span, Work
+from nightfleet.harness.behaviour import Work
 from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
-from nightfleet.harness.cases import Cases, hash_seed
+from nightfleet.harness.calibrations import Key, Machine
+from nightfleet.harness.cases import hash_seed
+from nightfleet.harness.epoch import epoch_digest
 from nightfleet.harness.pairs import PairBench
-from nightfleet.harness.pools import CasePools, Pool
+from nightfleet.harness.pools import CasePools
 from nightfleet.harness.rounds import Bench, Round
-from nightfleet.harness.rules import VERIFY_ALPHA, Purpose, Rules
+from nightfleet.harness.rules import VERIFY_ALPHA, Guard, Purpose, Quantity, Rules
 from nightfleet.harness.sides import Side
-from nightfleet.harness.timing import kept_at, rules_of
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Workspace
+from nightfleet.native import UserError
 
 
 class Ground:
@@ -29,25 +35,38 @@ class Ground:
         source: the user's folder, never written to.
         state: the `.nightfleet` directory; it is made.
         salts: the master secret, 32 bytes, and the index of the verification.
+        purpose: what the timing is for.
+        alpha: its error rate.
+
+    Attributes:
+        cases: of every workload.
+        rules: the arena's thresholds and guards; by the wall clock until a calibration has chosen.
+        workspace: where trees are built.
 
     Raises:
-        nightfleet.native.UserError: see `Workspace`.
+        nightfleet.native.UserError: thresholds or guards with which nothing could ever be promoted, or too much; more
+            cores than there are; see `CasePools` and `Workspace`.
     """
 
-    def __init__(self, arena: Arena, baseline: Tree, source: Path, state: Path, *, salts: tuple[bytes, int]) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        baseline: Tree,
+        source: Path,
+        state: Path,
+        *,
+        salts: tuple[bytes, int],
+        purpose: Purpose = "speed",
+        alpha: float = VERIFY_ALPHA,
+    ) -> None:
         self.arena, self.state = arena, state
-        # The cases of every workload. Before the state is made: a manifest may be impossible.
+        # Whatever can be refused is refused before the state is made: only the workspace writes.
         self.cases = CasePools(arena, baseline, *salts)
+        self.rules = _rules(arena, purpose, alpha)
+        here = len(os.sched_getaffinity(0))
+        if arena.cores > here:
+            raise UserError(f"cores: {arena.cores} is impossible: this process may use {here}; type less")
         self.workspace = Workspace(state, arena, source)
-
-    @property
-    def pools(self) -> Mapping[str, Pool]:
-        """The cases of each workload, by its name."""
-        return self.cases.by_name
-
-    def span(self, name: str, cases: Cases) -> Span:
-        """These cases of a workload, as the behaviour gate takes them."""
-        return self.cases.span(name, cases)
 
     def side(self, built: Built) -> Side:
         """A build, and what a trial's sandbox needs beyond it."""
@@ -59,10 +78,6 @@ class Ground:
         limits = self.arena.limits
         cores = sorted(os.sched_getaffinity(0))[:1] if self.arena.cores > 1 else None
         return Work(hash_seed(self.cases.salt), limits.trial_s, limits.output_bytes, cores)
-
-    def rules(self, purpose: Purpose = "speed", alpha: float = VERIFY_ALPHA) -> Rules:
-        """The arena's thresholds and guards; by the wall clock until a calibration has chosen."""
-        return rules_of(self.arena, purpose, alpha)
 
     def bench(
         self, baseline: Built, candidate: Built, name: str, *, on_wait: Callable[[str, float], None] | None = None
@@ -82,10 +97,65 @@ class Ground:
             on_wait=on_wait,
         )
 
+    def plan(self, at_least: int, cap: int) -> Plan:
+        """What a calibration in this arena is made for, by so many pairs."""
+        return Plan(self.rules, self.arena.clock, self.arena.cores, at_least=at_least, cap=cap)
+
     def calibrate(
         self, bench: Bench, built: Built, plan: Plan, *, on_round: Callable[[Round, int], None] | None = None
     ) -> Calibrated:
         """Calibrate a build, on cases of its own, and keep what came out. Raises as `run_calibration`."""
         fresh = run_calibration(bench, plan, self.cases.calibration, on_round=on_round)
-        calibrations.store(*kept_at(self.state, self.arena, built.whole_digest), fresh)
+        calibrations.store(self._kept, self._key(built), fresh)
         return fresh
+
+    def kept(self, built: Built) -> Calibrated | None:
+        """The calibration that was kept for a build on this machine."""
+        return calibrations.load(self._kept, self._key(built)).calibrated
+
+    def measurable(self, found: Calibrated) -> tuple[Calibrated, list[str]]:
+        """A calibration with the rules of today, by its clock, without the guards that this machine cannot measure.
+
+        Returns:
+            It, and what there is to say about those guards.
+        """
+        known = {quantity for by_quantity in found.calibration.noise.values() for quantity in by_quantity}
+        notes = [
+            f"guards.{guard.quantity} is not held here: this machine cannot measure it"
+            for guard in self.rules.guards
+            if guard.quantity not in known
+        ]
+        guards = tuple(guard for guard in self.rules.guards if guard.quantity in known)
+        return replace(found, rules=replace(self.rules, quantity=found.rules.quantity, guards=guards)), notes
+
+    @property
+    def _kept(self) -> Path:
+        return self.state / "calibrations"
+
+    def _key(self, built: Built) -> Key:
+        return Key(epoch_digest(self.arena), built.whole_digest, Machine.here())
+
+
+def _rules(arena: Arena, purpose: Purpose, alpha: float) -> Rules:
+    """What a verdict in this arena goes by; its clock is not chosen yet."""
+    thresholds, guards = arena.thresholds, arena.guards
+    quantity: Quantity = "memory" if arena.metric.kind == "memory" else "wall"
+    limits: dict[Quantity, float] = {
+        "wall": guards.wall_ratio,
+        "cpu": guards.cpu_ratio,
+        "memory": guards.memory_ratio,
+    }
+    try:
+        return Rules(
+            quantity,
+            workloads=tuple(one.name for one in arena.workloads),
+            over=arena.metric.over,
+            purpose=purpose,
+            promote=thresholds.promote_ratio,
+            incremental=thresholds.incremental_ratio,
+            extraordinary=thresholds.extraordinary_ratio,
+            alpha=alpha,
+            guards=tuple(Guard(name, limit) for name, limit in limits.items()),
+        )
+    except ValueError as impossible:
+        raise UserError(f"program.md: {impossible}") from None

@@ -14,10 +14,11 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nightfleet.harness.copies import disk, refresh
 from nightfleet.harness.reading import Pair as TimedPair
 from nightfleet.harness.reading import Reading
 from nightfleet.harness.rounds import Blocks, BrokenError, Round, TooLoadedError
-from nightfleet.harness.sides import Side, copy_tree, extent, refresh
+from nightfleet.harness.sides import Side, extent, fresh_copy
 from nightfleet.native import (
     BusyError,
     Completed,
@@ -132,7 +133,7 @@ class PairBench:
     def _open(self, side: Path | Side, scratch: Path, stack: ExitStack) -> "_Copies":
         side = side if isinstance(side, Side) else Side(side)
         options = {**self.sandbox, **side.options}
-        copies = [copy_tree(side.tree, scratch) for _ in range(COPIES)]
+        copies = [fresh_copy(side.tree, scratch) for _ in range(COPIES)]
         sandboxes = [
             stack.enter_context(Sandbox(copy, cores=self.lease.cores, **options))  # type: ignore[arg-type]
             for copy in copies
@@ -293,8 +294,9 @@ class PairBench:
             # In the order in which they will run: under the coin neither side's pages are the younger ones.
             baseline, candidate = self._sides
             turns = [(baseline, draw.baseline_copy), (candidate, draw.candidate_copy)]
-            for side, copy in reversed(turns) if draw.candidate_first else turns:
-                refresh(side.copies[copy], side.tree)
+            with disk():
+                for side, copy in reversed(turns) if draw.candidate_first else turns:
+                    refresh(side.copies[copy], side.tree)
         return self._runners[name].run(draw)
 
     def _round(self, played: Mapping[str, Pair], references: Mapping[str, Reading]) -> Round:

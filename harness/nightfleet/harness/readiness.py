@@ -17,7 +17,7 @@ import numpy as np
 from nightfleet.harness import behaviour, power
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import MOST_PAIRS, PAIRS_FOR_A_NIGHT, POWER_RUNS, Plan
+from nightfleet.harness.calibrate import MOST_PAIRS, PAIRS_FOR_A_NIGHT, POWER_RUNS
 from nightfleet.harness.cases import new_master
 from nightfleet.harness.determinism import compare_with_itself
 from nightfleet.harness.frontmatter import Value
@@ -27,9 +27,8 @@ from nightfleet.harness.request import Watch
 from nightfleet.harness.requirements import Findings, Row, rows
 from nightfleet.harness.response import ROUNDS, WIDER, Response, respond
 from nightfleet.harness.rounds import Bench, Round, TooLoadedError
-from nightfleet.harness.sides import Side, copy_tree
+from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.harness.suggestion import Suggestion, suggest
-from nightfleet.harness.timing import measurable
 from nightfleet.harness.tree import Tree
 from nightfleet.native import Sandbox
 
@@ -136,16 +135,16 @@ class _Course:
         """Plant a slowdown in each workload; why it cannot be timed, if so."""
         found: list[Response] = []
         work, count = self.ground.work, 1 + ROUNDS
-        for place, (name, pool) in enumerate(self.ground.pools.items()):
+        for place, (name, pool) in enumerate(self.ground.cases.by_name.items()):
             self._begin("response", f"a planted slowdown of {name}")
-            before, all_ = place * count, len(self.ground.pools) * count
+            before, all_ = place * count, len(self.ground.cases.by_name) * count
 
             def tell(done: int, _of: int, before: int = before, all_: int = all_, name: str = name) -> None:
                 self._tell("response", f"a planted slowdown of {name}", before + done, all_)
 
             # Two blocks at least, so that no case is asked twice in a row.
             cases = np.concatenate([pool.aside.timing(number) for number in range(3)])
-            span, cores = self.ground.span(name, cases), self.asked.arena.cores
+            span, cores = self.ground.cases.span(name, cases), self.asked.arena.cores
             seen = respond(self._side, span, work, cores=cores, on_round=tell)
             if not seen.responds and seen.planted == "half a block" and not pool.finite:
                 wide = respond(self._side, self._wider(name), work, cores=cores)
@@ -160,9 +159,9 @@ class _Course:
 
     def _wider(self, name: str) -> behaviour.Span:
         """Blocks many times as long as a workload's."""
-        pool = self.ground.pools[name]
+        pool = self.ground.cases.by_name[name]
         cases = np.concatenate([pool.aside.timing(number) for number in range(2 * WIDER)])
-        span = self.ground.span(name, cases)
+        span = self.ground.cases.span(name, cases)
         return replace(span, workload=replace(pool.workload, block=WIDER * pool.workload.block))
 
     def agree(self) -> None:
@@ -173,8 +172,8 @@ class _Course:
             self.watch.progress("determinism", "blocks, twice", news.done, news.blocks, news.left_s)
 
         spans = [
-            self.ground.span(name, pool.behaviour[: self._share(name, len(pool.behaviour))])
-            for name, pool in self.ground.pools.items()
+            self.ground.cases.span(name, pool.behaviour[: self._share(name, len(pool.behaviour))])
+            for name, pool in self.ground.cases.by_name.items()
         ]
         seen = compare_with_itself(self._side, spans, self.ground.work, on_progress=tell)
         self.findings.determinism = seen
@@ -189,9 +188,8 @@ class _Course:
         clock = _RoundClock()
         try:
             with (self.asked.bench or self._bench)(self.ground, self._built) as bench:
-                arena, least = self.asked.arena, self.asked.pairs
-                plan = Plan(self.ground.rules(), arena.clock, arena.cores, at_least=least, cap=_cap(least))
-                plan = replace(plan, power_runs=self.asked.power_runs)
+                least = self.asked.pairs
+                plan = replace(self.ground.plan(least, _cap(least)), power_runs=self.asked.power_runs)
                 found = self.ground.calibrate(bench, self._built, plan, on_round=self._on_round(clock))
         except TooLoadedError as loaded:
             self.findings.obstacle = str(loaded)
@@ -200,8 +198,9 @@ class _Course:
             # A clock that cannot be had, or (a UserError is one too) a baseline that fails or differs in a timed trial.
             self.findings.obstacle = str(error)
             return ""
-        rules, _ = measurable(found.rules, found)
-        self.findings.calibrated, self.findings.pair_s = replace(found, rules=rules), clock.round_s
+        found, _ = self.ground.measurable(found)
+        rules = found.rules
+        self.findings.calibrated, self.findings.pair_s = found, clock.round_s
         self._begin("power", "what can be found")
         # The share itself; that it is enough, and how long a block would have to be, the calibration knows.
         runs, at = self.asked.power_runs // 2, rules.promote + power.ABOVE_THRESHOLD
@@ -224,7 +223,7 @@ class _Course:
         if self.asked.cases is not None:
             return min(count, self.asked.cases)
         seen = next(one for one in self.findings.responses if one.workload == name)
-        block = self.ground.pools[name].workload.block
+        block = self.ground.cases.by_name[name].workload.block
         whole_s = 2 * seen.trial_ns / 1e9 * count / block
         fits = DETERMINISM_S / len(self.findings.responses) / max(whole_s, 1e-9)
         return count if fits >= 1 else max(min(count, FEWEST_CASES), int(count * fits) // block * block)
@@ -273,6 +272,6 @@ def _cap(least: int) -> int:
 
 def _facts(side: Side) -> Mapping[str, str]:
     with TemporaryDirectory(prefix="nightfleet-") as scratch:
-        copy = copy_tree(side.tree, Path(scratch))
+        copy = fresh_copy(side.tree, Path(scratch))
         with Sandbox(copy, **side.options) as sandbox:  # type: ignore[arg-type]
             return dict(sandbox.facts)

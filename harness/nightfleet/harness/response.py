@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from nightfleet.harness.behaviour import Span, Work
 from nightfleet.harness.cases import Cases
-from nightfleet.harness.sides import Side, copy_tree
+from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.native import Sandbox, Trials, UserError, run_trials
 
 # Fixed: how often each size is timed, in turn, after one warm-up.
@@ -80,7 +80,7 @@ def respond(
     """
     cut = _is_cut(span)
     with ExitStack() as stack:
-        copy = copy_tree(baseline.tree, Path(stack.enter_context(TemporaryDirectory(prefix="nightfleet-"))))
+        copy = fresh_copy(baseline.tree, Path(stack.enter_context(TemporaryDirectory(prefix="nightfleet-"))))
         # Two at once share a single core, or they would not be in each other's way.
         given = sorted(os.sched_getaffinity(0))[: cores if cut else 1]
         slots = [

@@ -1,17 +1,15 @@
-"""Copies of a built tree to run from, and new pages for them."""
+"""The sides of a comparison: a built tree each, copies of it to run from, and whether those can have new pages."""
 
-import os
-import shutil
+import secrets
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightfleet.harness import copies
+from nightfleet.harness.inventory import walk
 from nightfleet.native import give_tree
 
-# Byte-identical copies that stayed as they were differed by up to 1.7% for as long as they existed: where a file's
-# pages lie in memory moves its time. Copies with new pages before each pair do not differ (measured).
 # Larger trees would take longer to write (50 ms for this much, 0.4 ms a file) than many a pair takes to run.
 FRESH_BYTES = 64 << 20
 FRESH_FILES = 500
@@ -25,11 +23,22 @@ class Side:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-def copy_tree(tree: Path, scratch: Path) -> Path:
-    """A copy under a random name (a mount table must not tell which side it is), readable by sandboxed programs."""
-    copy = Path(tempfile.mkdtemp(dir=scratch, prefix="tree-"))
-    shutil.copytree(tree, copy, symlinks=True, dirs_exist_ok=True)
-    give_tree(copy)
+def fresh_copy(tree: Path, scratch: Path) -> Path:
+    """A copy that shares no page with the tree, handed to the sandbox's user.
+
+    Its name is random and always as long: a mount table must not tell which side it is.
+
+    Raises:
+        nightfleet.native.MachineError: the disk is full, or refuses.
+    """
+    copy = scratch / secrets.token_hex(8)
+    with copies.disk():
+        try:
+            copies.copy_tree(tree, copy, share=False)
+            give_tree(copy)
+        except BaseException:
+            copies.remove(copy)
+            raise
     return copy
 
 
@@ -50,39 +59,5 @@ class Extent:
 
 def extent(tree: Path) -> Extent:
     """Of a tree."""
-    sizes = [os.lstat(path).st_size for folder, names in _folders(tree) for path in (folder / name for name in names)]
+    sizes = [found.st_size for _, found in walk(tree) if stat.S_ISREG(found.st_mode)]
     return Extent(sum(sizes), len(sizes))
-
-
-def refresh(copy: Path, tree: Path) -> None:
-    """Give every file of a copy new pages: it is written anew from `tree` and put in the old one's place.
-
-    Sandboxes over the copy see it at once, since its directories stay. Nothing may run in them meanwhile.
-    """
-    owner, fresh = copy.stat(), copy.with_name(f"fresh-{copy.name}")
-    for folder, names in _folders(tree):
-        target = copy / folder.relative_to(tree)
-        before = target.stat()
-        for name in names:
-            _write(folder / name, fresh, owner)
-            fresh.replace(target / name)
-        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def _write(source: Path, fresh: Path, owner: os.stat_result) -> None:
-    with source.open("rb") as old, fresh.open("wb") as new:
-        shutil.copyfileobj(old, new, 1 << 20)
-        new.flush()
-        known, handle = os.fstat(old.fileno()), new.fileno()
-        if owner.st_uid != os.getuid():
-            os.fchown(handle, owner.st_uid, owner.st_gid)
-        os.fchmod(handle, stat.S_IMODE(known.st_mode))
-        os.utime(handle, ns=(known.st_atime_ns, known.st_mtime_ns))
-
-
-def _folders(tree: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder of a tree with the names of its regular files."""
-    for folder, _, names in os.walk(tree):
-        files = [name for name in sorted(names) if stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode)]  # noqa: PTH118
-        if files:
-            yield Path(folder), files

@@ -10,14 +10,12 @@ candidate's build hands on whatever that build left beside the sources; build a 
 
 import hashlib
 import json
-import secrets
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.built import Built
-from nightfleet.harness.copies import copy_tree, refresh, remove
+from nightfleet.harness.copies import disk
 from nightfleet.harness.inventory import MOST_GENERATIONS
 from nightfleet.harness.job import BaselineFailedError, BuildFailedError, Failure, SetupFailedError
 from nightfleet.harness.provision import Provision, lock_digest, provide
@@ -26,7 +24,7 @@ from nightfleet.harness.record import LOG, is_intact, size_of
 from nightfleet.harness.store import Store
 from nightfleet.harness.surroundings import Profile, SandboxOptions, Surroundings
 from nightfleet.harness.tree import Tree, printable
-from nightfleet.native import MachineError, __version__, give_tree
+from nightfleet.native import __version__
 
 __all__ = ["BaselineFailedError", "BuildFailedError", "Built", "SetupFailedError", "Workspace"]
 
@@ -78,7 +76,7 @@ class Workspace:
         """
         start = baseline if baseline is not None and baseline.record.generation < MOST_GENERATIONS else None
         failed = BaselineFailedError if baseline is None else BuildFailedError
-        with _disk():
+        with disk():
             provision = self._provision(tree) if baseline is None else baseline.provision
             key = self._key(tree, start, changed, provision)
             recipe = Recipe(key, tree, start, frozenset(changed), provision, self.surroundings, self._most_bytes)
@@ -89,40 +87,12 @@ class Workspace:
         """Keyword arguments of every `Sandbox` that runs something of a build; only tree and cores are missing.
 
         Both sides of a comparison get the same ones, because a candidate has its baseline's set-up.
-        """
-        return self.surroundings.options(profile, None if built.provision is None else built.provision.home)
 
-    def copies(self, built: Built, count: int, where: Path) -> list[Path]:
-        """Fresh copies that share no page with the build or each other, handed to the sandbox's user.
-
-        Args:
-            built: what to copy.
-            count: how many.
-            where: a folder of the caller's, for both sides: names tell nothing, and are equally long.
+        Raises:
+            UserError: inputs changed since the first build.
         """
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.surroundings.data_digest()
-        made: list[Path] = []
-        try:
-            with _disk():
-                for _ in range(count):
-                    made.append(where / secrets.token_hex(8))
-                    copy_tree(built.path, made[-1], share=False)
-                    give_tree(made[-1])
-        except BaseException:
-            for copy in made:
-                remove(copy)
-            raise
-        return made
-
-    def refresh(self, copy: Path, built: Built) -> int:
-        """Give a copy's files new pages, up to 64 MiB: what workloads name first, then programs, then the rest.
-
-        Returns:
-            Bytes written.
-        """
-        with _disk():
-            return refresh(copy, built.path, sorted(built.record.files, key=lambda path: self._rank(path, built)))
+        return self.surroundings.options(profile, None if built.provision is None else built.provision.home)
 
     def gc(self, budget_bytes: int) -> int:
         """Remove builds that nobody uses, the longest unused first, until at most this much is left; so for set-ups.
@@ -130,7 +100,7 @@ class Workspace:
         Returns:
             Bytes that were removed.
         """
-        with _disk():
+        with disk():
             for log in sorted(self._logs.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-MOST_LOGS]:
                 log.unlink(missing_ok=True)
             return sum(store.collect(size_of, budget_bytes) for store in (self._builds, self._setups))
@@ -176,21 +146,6 @@ class Workspace:
         # `edit` decides what is put back after the build.
         return _digest("build", tree.digest, self._inputs(), self.arena.build, self.arena.edit, setup, begun)
 
-    def _rank(self, path: str, built: Built) -> tuple[int, str]:
-        named = any(path == word.removeprefix("./") for workload in self.arena.workloads for word in workload.run)
-        made = path in built.record.artefacts
-        program = built.record.files[path].kind == "executable"
-        return (0 if named else 1 if made and program else 2 if made else 3), path
-
 
 def _digest(*content: object) -> str:
     return hashlib.sha256(json.dumps(["nightfleet workspace 1", *content]).encode()).hexdigest()
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    """Whatever the disk refuses is the machine's failure."""
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(f"{error.filename or 'a file'} could not be used: {error.strerror or error}") from error
