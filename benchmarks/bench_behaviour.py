@@ -52,9 +52,9 @@ def main() -> int:
         program = build(folder / "tree", None)
         arena = load_program(EXAMPLE / "program.md").arena
         ground = Ground(arena, find_tree(str(EXAMPLE), None), EXAMPLE, folder / "state", salts=(bytes(32), 0))
-        (name,) = ground.pools
+        (name,) = ground.cases.by_name
         cases: Cases = np.random.default_rng(1).choice(2**31, CASES, replace=False)
-        span, side = ground.span(name, cases), Side(program.parents[2])
+        span, side = ground.cases.span(name, cases), Side(program.parents[2])
         files = []
         for number, block in enumerate(span.blocks):
             files.append(folder / f"{number}.txt")

@@ -26,8 +26,8 @@ class Bench(Simulated):
         pass
 
 
-def on_clock(monkeypatch: pytest.MonkeyPatch, bench: Callable[[], Bench]) -> None:
-    """Time on a simulated clock, calibrated."""
+def calibrated_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every baseline has a calibration already: that of the simulated clock."""
 
     def kept(_folder: Path, _key: object) -> Found:
         rules = Rules("wall", workloads=("sums",))
@@ -35,4 +35,9 @@ def on_clock(monkeypatch: pytest.MonkeyPatch, bench: Callable[[], Bench]) -> Non
         return Found(Calibrated(rules, calibrated(rules), (), nothing))
 
     monkeypatch.setattr(calibrations, "load", kept)
+
+
+def on_clock(monkeypatch: pytest.MonkeyPatch, bench: Callable[[], Bench]) -> None:
+    """Time on a simulated clock, calibrated."""
+    calibrated_before(monkeypatch)
     monkeypatch.setattr(ground, "PairBench", lambda *_, **__: bench())

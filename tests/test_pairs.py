@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,18 @@ import pytest
 from scipy.stats import binomtest
 
 from nightfleet.harness.pairs import COPIES, PairBench, valid_pairs
-from nightfleet.native import Draw, Lease, MachineError, PairRunner, Sandbox, UserError, Workload, give_tree
+from nightfleet.native import (
+    Draw,
+    Lease,
+    MachineError,
+    Pair,
+    PairRunner,
+    Sandbox,
+    UserError,
+    Workload,
+    give_tree,
+    hash_records,
+)
 
 ECHO = "while read case; do echo $case; done"
 SEED = 11
@@ -120,8 +132,99 @@ def test_fewer_copies_or_other_cores_are_refused(sides: list[list[Sandbox]], lea
         PairRunner(sides[0][:3], sides[1], WORKLOAD, lease, seed=SEED)
     with Sandbox(tree) as free, pytest.raises(UserError, match="the lease holds"):
         PairRunner([*sides[0][:3], free], sides[1], WORKLOAD, lease, seed=SEED)
-    with pytest.raises(UserError, match="cannot be timed"):
-        PairRunner(sides[0], sides[1], Workload(["x"], filter=["y"]), lease, seed=SEED)
+
+
+FILTERED = Workload(["/bin/sh", "p.sh"], filter=["/bin/sh", "filter.sh"])
+# What the filter keeps is the second word.
+NOISY = "while read case; do echo {word} $case{more}; done"
+
+
+@pytest.fixture
+def sieves(tmp_path: Path, lease: Lease) -> Iterator[list[Sandbox]]:
+    frozen = program(tmp_path / "frozen", ECHO)
+    (frozen / "filter.sh").write_text("cut -d ' ' -f 2")
+    with Sandbox(frozen, cores=lease.harness_cores) as one, Sandbox(frozen, cores=lease.harness_cores) as other:
+        yield [one, other]
+
+
+def filtered(tmp_path: Path, lease: Lease, sieves: list[Sandbox], candidate: str) -> Pair:
+    """A pair of the noisy program and another through the frozen filter."""
+    trees = [
+        program(tmp_path / name, text) for name, text in (("a", NOISY.format(word="a", more="")), ("b", candidate))
+    ]
+    with ExitStack() as stack:
+        both = [[stack.enter_context(Sandbox(tree, cores=lease.cores)) for _ in range(COPIES)] for tree in trees]
+        return PairRunner(both[0], both[1], FILTERED, lease, seed=SEED, filters=sieves).warm_up([5, 6, 7])
+
+
+def test_what_the_filter_leaves_is_compared(tmp_path: Path, lease: Lease, sieves: list[Sandbox]) -> None:
+    pair = filtered(tmp_path, lease, sieves, NOISY.format(word="b", more=" more"))
+    assert pair.identical
+    assert pair.baseline.outcome == pair.candidate.outcome == "ok"
+    np.testing.assert_array_equal(pair.baseline_digests, hash_records(b"5\n6\n7\n", seed=SEED))
+
+
+def test_what_the_filter_shows_to_differ_differs(tmp_path: Path, lease: Lease, sieves: list[Sandbox]) -> None:
+    assert filtered(tmp_path, lease, sieves, NOISY.format(word="b", more="0")).diverged == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "ended"),
+    [
+        ("while read case; do echo $case; test $case = 6 && exit 3; done", ("exit", b"")),
+        (NOISY.format(word="b", more="") + "; echo one more", ("records", b"the filter ended")),
+        ("while read case; do echo; done", ("records", b"the filter ended")),
+    ],
+)
+def test_a_bad_end_before_or_in_the_filter_is_its_sides_own(
+    tmp_path: Path, lease: Lease, sieves: list[Sandbox], candidate: str, ended: tuple[str, bytes]
+) -> None:
+    strict = "grep -v '^$' | cut -d ' ' -f 2"
+    (tmp_path / "frozen" / "filter.sh").write_text(strict)
+    pair = filtered(tmp_path, lease, sieves, candidate)
+    assert pair.baseline.outcome == "ok"
+    assert len(pair.baseline_digests) == 3
+    assert pair.candidate.outcome == ended[0]
+    assert ended[1] in pair.candidate.stderr
+    assert not pair.identical
+
+
+def test_a_filter_is_in_no_trials_time(tmp_path: Path, lease: Lease, sieves: list[Sandbox]) -> None:
+    # It uses as much CPU time as it takes to count to 300,000, hundreds of times a trial's own.
+    work = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; times >&2; cut -d ' ' -f 2"
+    (tmp_path / "frozen" / "filter.sh").write_text(work)
+    alone = sieves[0].run(["/bin/sh", "filter.sh"])
+    pair = filtered(tmp_path, lease, sieves, NOISY.format(word="b", more=""))
+    assert pair.identical
+    for trial in (pair.baseline, pair.candidate):
+        assert trial.cpu_ns < alone.cpu_ns / 4
+        assert trial.tasks == 0
+
+
+def test_nothing_passes_through_the_filters_sandboxes(tmp_path: Path, lease: Lease, sieves: list[Sandbox]) -> None:
+    # A filter that can be talked into keeping something finds nothing of it in its next run, on neither side.
+    keeps = "cat /tmp/* /dev/shm/* $HOME/* 2>/dev/null; tee /tmp/kept /dev/shm/kept $HOME/kept | cut -d ' ' -f 2"
+    (tmp_path / "frozen" / "filter.sh").write_text(keeps)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        assert filtered(tmp_path / str(number), lease, sieves, NOISY.format(word="b", more="")).identical
+
+
+def test_filters_are_two_and_off_the_leased_cores(
+    sides: list[list[Sandbox]], lease: Lease, sieves: list[Sandbox], tree: Path
+) -> None:
+    for wrong in ([], sieves[:1]):
+        with pytest.raises(UserError, match=f"filters: {len(wrong)} sandboxes; this workload needs 2"):
+            PairRunner(sides[0], sides[1], FILTERED, lease, seed=SEED, filters=wrong)
+    with pytest.raises(UserError, match="this workload needs 0"):
+        PairRunner(sides[0], sides[1], WORKLOAD, lease, seed=SEED, filters=sieves)
+    with pytest.raises(UserError, match="two places"):
+        PairRunner(sides[0], sides[1], FILTERED, lease, seed=SEED, filters=[sieves[0], sieves[0]])
+    with Sandbox(tree) as anywhere, pytest.raises(UserError, match="the lease leaves"):
+        PairRunner(sides[0], sides[1], FILTERED, lease, seed=SEED, filters=[sieves[0], anywhere])
+    if not lease.shared_with_harness:
+        with Sandbox(tree, cores=lease.cores) as leased, pytest.raises(UserError, match="the lease leaves"):
+            PairRunner(sides[0], sides[1], FILTERED, lease, seed=SEED, filters=[sieves[0], leased])
 
 
 def test_no_pair_without_the_lease(sides: list[list[Sandbox]], tmp_path: Path) -> None:

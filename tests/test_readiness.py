@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from calm import calm_machine
 from simulated import Simulated
 
 from nightfleet.harness import readiness
@@ -145,6 +146,17 @@ def test_a_good_arena_on_this_machine(place: Path) -> None:
     assert {row(found, name).answer for name in ("determinism", "response", "clock")} == {"yes"}
     assert row(found, "noise").facts["pairs"] >= 60
     assert row(found, "fast and cheap iteration").facts["pair_s"] > 0
+
+
+@pytest.mark.slow
+def test_an_arena_with_a_filter_is_checked_up_to_its_noise(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sieved = PROGRAM.replace("\n---\n#", "\nbehaviour: {filter: sed 's/ took.*//'}\n---\n#")
+    calm_machine(place.parent, monkeypatch)
+    found = looked_at(fill(place, STAMPED, sieved), bench=None)
+    assert not found.could_not
+    assert {row(found, name).answer for name in ("determinism", "clock")} == {"yes"}
+    assert row(found, "response").answer != "no"
+    assert row(found, "noise").facts["pairs"] >= 60
 
 
 @pytest.mark.parametrize(

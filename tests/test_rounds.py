@@ -198,3 +198,28 @@ def test_a_reference_is_a_baseline_trial_beside_the_pair(tmp_path: Path) -> None
     assert pair.reference is not None
     assert pair.reference.wall_ns > 100_000
     assert without.reference is None
+
+
+def test_a_filter_has_sandboxes_of_its_own_in_pairs_and_references(tmp_path: Path) -> None:
+    tree, liar = planted(tmp_path, "tree"), planted(tmp_path, "liar", lies_from=3)
+    workloads = {"deaf": Workload(["./p"], filter=["cut", "-d ", "-f1,2"]), "whole": WORKLOAD}
+    with PairBench(tree, liar, workloads, 1, tmp_path / "draws.jsonl") as bench:
+        round_ = bench.round({"deaf": BLOCK, "whole": BLOCK}, reference=True)
+        assert len(bench._sieves) == 2
+    # The filter removes what the other workload shows.
+    assert round_.diverged == {"whole": (3, 4)}
+    assert all(pair.reference is not None for pair in round_.pairs)
+    with PairBench(tree, liar, WORKLOAD, 1, tmp_path / "plain.jsonl") as bench:
+        assert not bench._sieves
+
+
+def test_a_filter_that_the_candidate_breaks_is_another_behaviour(tmp_path: Path) -> None:
+    tree, liar = planted(tmp_path, "tree"), planted(tmp_path, "liar", lies_from=3)
+    strict = Workload(["./p"], filter=["awk", "/lie/ { exit 1 } { print }"])
+    with PairBench(tree, liar, strict, 1, tmp_path / "draws.jsonl") as bench:
+        assert bench.round({"": BLOCK}).diverged == {"": (3, 4)}
+    with (
+        PairBench(liar, tree, strict, 1, tmp_path / "turned.jsonl") as bench,
+        pytest.raises(UserError, match=r"the baseline ended with records .*the filter ended with \"exit\""),
+    ):
+        bench.round({"": BLOCK})

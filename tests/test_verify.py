@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clocked import Bench, on_clock
+from calm import calm_machine
+from clocked import Bench, calibrated_before, on_clock
 from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 
 from nightfleet.harness.difference import MOST_MATCHED, changed_lines
@@ -271,6 +272,43 @@ def test_the_state_is_invisible_to_git(tiny: Tiny) -> None:
     judged(tiny, tiny.branch("typo", {"tiny.c": doing("}{")}))
     assert tiny.git("status", "--porcelain") == ""
     assert json.loads(next(tiny.state.glob("reports/*/report.json")).read_text())["format"] == 1
+
+
+# Each record ends in another word each time; what the filter keeps of it does not.
+STAMPED = SOURCE.replace("#include <stdint.h>", "#include <stdint.h>\n#include <time.h>").replace(
+    "        printf(",
+    "        struct timespec now;\n        clock_gettime(CLOCK_MONOTONIC, &now);\n"
+    '        printf("%ld ", now.tv_nsec);\n        printf(',
+)
+SIEVED = PROGRAM.replace("behaviour: exact", "behaviour: {filter: \"cut -d ' ' -f 2-\"}")
+
+
+@pytest.fixture
+def sieved(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """An arena with a filter, on a real bench that takes the machine for calm."""
+    calm_machine(open_ground, monkeypatch)
+    calibrated_before(monkeypatch)
+    return Tiny(open_ground / "tiny", {**FILES, "tiny.c": STAMPED, "program.md": SIEVED})
+
+
+def test_what_goes_through_a_filter_is_timed_and_gets_its_verdict(sieved: Tiny) -> None:
+    found, report = judged(sieved, sieved.branch("quarter", {"tiny.c": STAMPED.replace("20000", "5000")}))
+    assert found.verdict in {"promote", "undecided", "suspicious"}, found.reason
+    assert len(report["speed"]["pairs"]) >= 5
+    gains = [1 - pair["candidate"]["wall_ns"] / pair["baseline"]["wall_ns"] for pair in report["speed"]["pairs"]]
+    assert sorted(gains)[len(gains) // 2] > 0.2
+
+
+def test_what_a_filter_shows_to_differ_only_where_it_is_timed_is_caught_there(sieved: Tiny) -> None:
+    request = sieved.request("main")
+    pools = CasePools(request.arena, request.baseline, request.master, request.index)
+    # Of the first block after the warm-up: no other gate has it.
+    case = int(pools.timing(1)["sums"][7])
+    lying = STAMPED.replace("/* here */", f"if (number == {case}u) number++;")
+    found, _ = judged(sieved, sieved.branch("rare", {"tiny.c": lying}))
+    assert gates(found)["behaviour"].passed is True
+    assert (found.verdict, found.pairs) == ("incorrect", 0)
+    assert f"case {case} of workload sums" in found.reason
 
 
 @pytest.mark.slow

@@ -1,17 +1,17 @@
 """Gates as a log shows them, where no bar can move."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
-from nightfleet.orchestrator.commands import watching
 from nightfleet.orchestrator.commands.watching import LOG_EVERY_S, Watching
 
 
 def test_a_log_hears_of_long_work_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(watching.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     log = io.StringIO()
     with Watching(Console(file=log)) as watch:
         watch.begins("speed")

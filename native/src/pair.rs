@@ -15,7 +15,7 @@ use crate::batch::{Shared, draw_below, hold};
 use crate::error::{Error, Result};
 use crate::load::{Clocks, Snapshot};
 use crate::trial::{self, Plan};
-use crate::workload::{BlockRun, Bounds, Workload};
+use crate::workload::{BlockRun, Bounds, Unsifted, Workload};
 
 /// Fewest fresh copies of each side. Physical layout differs from copy to copy; one copy would make its
 /// luck look like the program's.
@@ -68,10 +68,21 @@ impl Pair {
     }
 }
 
+/// Where programs run.
+#[derive(Clone, Default)]
+pub struct Sides {
+    /// Over copies of the baseline's tree.
+    pub baseline: Vec<Shared>,
+    /// Over copies of the candidate's tree.
+    pub candidate: Vec<Shared>,
+    /// Where the workload has a filter, two: for the baseline's output and for the candidate's. Each side has its own,
+    /// so that what one side's output does to a filter stays with that side.
+    pub filters: Vec<Shared>,
+}
+
 /// Both sides and what they share.
 pub struct PairRunner {
-    baseline: Vec<Shared>,
-    candidate: Vec<Shared>,
+    sides: Sides,
     workload: Workload,
     cores: Cores,
     seed: u64,
@@ -92,24 +103,23 @@ pub struct Cores {
 }
 
 impl PairRunner {
-    /// `cores` are the leased ones, `harness` those left to the harness. Errors: `User` for fewer than
-    /// [`MIN_COPIES`] a side, sandboxes that are not pinned to the leased cores, or a filtered workload.
+    /// Errors: `User` for fewer than [`MIN_COPIES`] a side, sandboxes that are not pinned to the leased cores, and
+    /// filters that are not two, or not pinned to the harness's cores.
     pub fn new(
-        baseline: Vec<Shared>,
-        candidate: Vec<Shared>,
+        sides: Sides,
         workload: Workload,
         cores: Cores,
         seed: u64,
         bounds: Bounds,
         cancel: &AtomicBool,
     ) -> Result<Self> {
-        let all: Vec<_> = baseline.iter().chain(&candidate).collect();
+        let all: Vec<_> = sides.baseline.iter().chain(&sides.candidate).chain(&sides.filters).collect();
         if (1..all.len()).any(|index| all[..index].iter().any(|other| Arc::ptr_eq(other, all[index]))) {
             return Err(Error::User(
                 "the same sandbox stands in two places; every copy needs one of its own".to_owned(),
             ));
         }
-        for (name, side) in [("baseline", &baseline), ("candidate", &candidate)] {
+        for (name, side) in [("baseline", &sides.baseline), ("candidate", &sides.candidate)] {
             if side.len() < MIN_COPIES {
                 return Err(Error::User(format!("{name}: {} copies; the least is {MIN_COPIES}", side.len())));
             }
@@ -123,10 +133,8 @@ impl PairRunner {
                 }
             }
         }
-        if workload.has_filter() {
-            return Err(Error::User("workload: a filtered workload cannot be timed; time it without".to_owned()));
-        }
-        Ok(Self { baseline, candidate, workload, cores, seed, bounds, drawn: Vec::new() })
+        check_filters(&sides.filters, &workload, &cores, cancel)?;
+        Ok(Self { sides, workload, cores, seed, bounds, drawn: Vec::new() })
     }
 
     /// Waits until the leased cores are calm, then draws coin and copies. Errors: `Machine` when they
@@ -150,8 +158,8 @@ impl PairRunner {
             index,
             block,
             candidate_first: draw_below(2)? == 1,
-            baseline_copy: draw_below(self.baseline.len() as u64)? as usize,
-            candidate_copy: draw_below(self.candidate.len() as u64)? as usize,
+            baseline_copy: draw_below(self.sides.baseline.len() as u64)? as usize,
+            candidate_copy: draw_below(self.sides.candidate.len() as u64)? as usize,
         })
     }
 
@@ -212,8 +220,8 @@ impl PairRunner {
                 draw.index
             )));
         }
-        let baseline = self.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
-        let candidate = self.candidate.get(draw.candidate_copy).ok_or_else(missing)?;
+        let baseline = self.sides.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
+        let candidate = self.sides.candidate.get(draw.candidate_copy).ok_or_else(missing)?;
         self.rouse()?;
         let (before, clocks) = (Snapshot::read()?, Clocks::read()?);
         let (baseline, candidate) = if draw.candidate_first {
@@ -224,15 +232,23 @@ impl PairRunner {
             (first, self.trial(candidate, baseline, draw, cancel)?)
         };
         let void = self.void(&before, &clocks)?;
+        // Only now: a filter's time and memory are nobody's, and it must not run beside a trial.
+        let baseline = self.sift(baseline, 0, draw, cancel)?;
+        let candidate = self.sift(candidate, 1, draw, cancel)?;
         let diverged = diverged(&draw.block, &baseline, &candidate);
         Ok(Pair { draw: draw.clone(), baseline, candidate, diverged, void })
     }
 
     /// A timed trial, after an empty one in the other side's sandbox.
-    fn trial(&self, sandbox: &Shared, other: &Shared, draw: &Draw, cancel: &AtomicBool) -> Result<BlockRun> {
+    fn trial(&self, sandbox: &Shared, other: &Shared, draw: &Draw, cancel: &AtomicBool) -> Result<Unsifted> {
         prime(other, cancel)?;
         let mut sandbox = hold(sandbox, cancel)?;
-        self.workload.run(&mut sandbox, None, &draw.block, self.seed, self.bounds, cancel)
+        self.workload.run_unsifted(&mut sandbox, &draw.block, self.seed, self.bounds, cancel)
+    }
+
+    fn sift(&self, run: Unsifted, side: usize, draw: &Draw, cancel: &AtomicBool) -> Result<BlockRun> {
+        let mut filter = self.sides.filters.get(side).map(|sandbox| hold(sandbox, cancel)).transpose()?;
+        self.workload.sift(run, filter.as_deref_mut(), draw.block.len(), self.seed, self.bounds, cancel)
     }
 
     /// Wakes the leased cores and then keeps this thread, which reads and hashes, off them and their siblings.
@@ -250,6 +266,27 @@ impl PairRunner {
         }
         Ok((stolen > 0).then(|| format!("{} ms were stolen from the leased cores", stolen * 10)))
     }
+}
+
+fn check_filters(filters: &[Shared], workload: &Workload, cores: &Cores, cancel: &AtomicBool) -> Result<()> {
+    let wanted = if workload.has_filter() { 2 } else { 0 };
+    if filters.len() != wanted {
+        return Err(Error::User(format!(
+            "filters: {} sandboxes; this workload needs {wanted} (with a filter: for the baseline's output and for the \
+             candidate's)",
+            filters.len()
+        )));
+    }
+    for sandbox in filters {
+        let pinned = hold(sandbox, cancel)?.setup.cores.clone();
+        if pinned.is_empty() || !pinned.iter().all(|core| cores.harness.contains(core)) {
+            return Err(Error::User(format!(
+                "filters: a sandbox is pinned to cores {pinned:?}, the lease leaves {:?} to the harness",
+                cores.harness
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Spins on one core, and says which share of the time others had it: wall less this thread's own CPU time,

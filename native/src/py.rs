@@ -603,6 +603,11 @@ impl Workload {
         let words = workload::Words { argv, feed, record, files, canonical, ignore, filter, manifest };
         Ok(Self(workload::Workload::new(words)?))
     }
+
+    #[getter]
+    fn filtered(&self) -> bool {
+        self.0.has_filter()
+    }
 }
 
 /// The cases of one block.
@@ -757,6 +762,11 @@ impl Lease {
     }
 
     #[getter]
+    fn harness_cores(&self) -> Vec<usize> {
+        self.choice.harness.clone()
+    }
+
+    #[getter]
     fn shared_with_harness(&self) -> bool {
         self.choice.harness_shares
     }
@@ -785,7 +795,8 @@ struct PairRunner {
 #[pymethods]
 impl PairRunner {
     #[new]
-    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = Count(67_108_864)))]
+    #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = Count(67_108_864),
+        filters = vec![]))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -796,6 +807,7 @@ impl PairRunner {
         seed: Seed,
         timeout_s: f64,
         output_bytes: Count,
+        filters: Vec<Bound<'_, Sandbox>>,
     ) -> PyResult<Self> {
         let choice = &lease.get().choice;
         let cores = pair::Cores {
@@ -803,11 +815,11 @@ impl PairRunner {
             siblings: choice.siblings.clone(),
             harness: choice.harness.clone(),
         };
-        let (baseline, candidate, workload) = (shared(&baseline)?, shared(&candidate)?, workload.get().0.clone());
-        let bounds = bounds(timeout_s, output_bytes.0)?;
-        let runner = door(py, Pace::Long, |cancel| {
-            pair::PairRunner::new(baseline, candidate, workload, cores, seed.0, bounds, cancel)
-        })?;
+        let (baseline, candidate, filters) = (shared(&baseline)?, shared(&candidate)?, shared(&filters)?);
+        let sides = pair::Sides { baseline, candidate, filters };
+        let (workload, bounds) = (workload.get().0.clone(), bounds(timeout_s, output_bytes.0)?);
+        let runner =
+            door(py, Pace::Long, |cancel| pair::PairRunner::new(sides, workload, cores, seed.0, bounds, cancel))?;
         Ok(Self { runner: Mutex::new(runner), lease: lease.clone().unbind() })
     }
 

@@ -89,6 +89,13 @@ pub struct BlockRun {
     pub digests: Vec<Digest>,
 }
 
+/// A run whose output has yet to go through the filter; without a filter, the whole of it.
+#[derive(Clone, Debug, Default)]
+pub struct Unsifted {
+    run: BlockRun,
+    output: Vec<u8>,
+}
+
 impl Workload {
     /// Validates. Errors: `User`, naming the word that is wrong and what may stand there.
     pub fn new(words: Words) -> Result<Self> {
@@ -187,37 +194,60 @@ impl Workload {
         bounds: Bounds,
         cancel: &AtomicBool,
     ) -> Result<BlockRun> {
+        let unsifted = self.run_unsifted(sandbox, block, seed, bounds, cancel)?;
+        self.sift(unsifted, filter, block.len(), seed, bounds, cancel)
+    }
+
+    /// The program's part of [`Workload::run`]: its output is kept for the filter, or hashed where there is none.
+    pub fn run_unsifted(
+        &self,
+        sandbox: &mut Sandbox,
+        block: &[i64],
+        seed: u64,
+        bounds: Bounds,
+        cancel: &AtomicBool,
+    ) -> Result<Unsifted> {
         let argv = self.command(block);
         let stdin = self.input(block);
-        let files = matches!(self.record, Record::Files(_));
-        let plan = Plan {
-            argv: &argv,
-            cwd: TREE,
-            stdin: &stdin,
-            timeout: bounds.timeout,
-            output_bytes: bounds.output_bytes,
-            files,
-        };
-        match (&self.record, &self.filter, filter) {
-            (Record::Files(wanted), ..) => self.run_files(wanted, sandbox, &plan, seed, cancel),
-            (Record::Stream(framing), None, _) => self.run_stream(*framing, sandbox, &plan, block.len(), seed, cancel),
-            (Record::Stream(framing), Some(command), Some(filter)) => {
+        let plan = Plan { files: matches!(self.record, Record::Files(_)), ..plan(&argv, &stdin, bounds) };
+        let whole = |run| Unsifted { run, output: Vec::new() };
+        match (&self.record, &self.filter) {
+            (Record::Files(wanted), _) => self.run_files(wanted, sandbox, &plan, seed, cancel).map(whole),
+            (Record::Stream(framing), None) => {
+                self.run_stream(*framing, sandbox, &plan, block.len(), seed, cancel).map(whole)
+            }
+            (Record::Stream(_), Some(_)) => {
                 let mut output = Vec::new();
                 let trial = trial::run(sandbox, &plan, cancel, &mut |bytes| {
                     output.extend_from_slice(bytes);
                     true
                 })?;
-                if trial.outcome != Outcome::Ok {
-                    return Ok(BlockRun { trial, digests: Vec::new() });
-                }
-                let plan = Plan { argv: command, stdin: &output, ..plan };
-                let filtered = self.run_stream(*framing, filter, &plan, block.len(), seed, cancel)?;
-                Ok(after_filter(trial, filtered))
-            }
-            (Record::Stream(_), Some(_), None) => {
-                Err(Error::User("filters: this workload has a filter and needs a sandbox for it".to_owned()))
+                Ok(Unsifted { run: BlockRun { trial, digests: Vec::new() }, output })
             }
         }
+    }
+
+    /// The filter's part of [`Workload::run`]: the output of a run that ended well goes through it, and what comes
+    /// out is hashed. Without a filter the run is whole as it is. Errors: as [`trial::run`].
+    pub fn sift(
+        &self,
+        unsifted: Unsifted,
+        filter: Option<&mut Sandbox>,
+        records: usize,
+        seed: u64,
+        bounds: Bounds,
+        cancel: &AtomicBool,
+    ) -> Result<BlockRun> {
+        let Unsifted { run, output } = unsifted;
+        let (Record::Stream(framing), Some(command)) = (&self.record, &self.filter) else { return Ok(run) };
+        let Some(filter) = filter else {
+            return Err(Error::User("filters: this workload has a filter and needs a sandbox for it".to_owned()));
+        };
+        if run.trial.outcome != Outcome::Ok {
+            return Ok(run);
+        }
+        let filtered = self.run_stream(*framing, filter, &plan(command, &output, bounds), records, seed, cancel)?;
+        Ok(after_filter(run.trial, filtered))
     }
 
     fn run_stream(
@@ -298,6 +328,11 @@ impl Workload {
         }
         Ok(hasher.finish().digests)
     }
+}
+
+fn plan<'a>(argv: &'a [String], stdin: &'a [u8], bounds: Bounds) -> Plan<'a> {
+    let Bounds { timeout, output_bytes } = bounds;
+    Plan { argv, cwd: TREE, stdin, timeout, output_bytes, files: false }
 }
 
 /// The next file of the stream that a trial's init sends: path, and content where it is a regular file.

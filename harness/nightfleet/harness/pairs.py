@@ -89,6 +89,7 @@ class PairBench:
     facts: dict[str, str] = field(init=False)
     _runners: dict[str, PairRunner] = field(init=False)
     _sides: tuple["_Copies", "_Copies"] = field(init=False)
+    _sieves: list[Sandbox] = field(init=False)
     _fresh: bool = field(init=False)
     _journal: IO[str] = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
@@ -107,6 +108,7 @@ class PairBench:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nightfleet-")))
             baseline, candidate = (self._open(side, scratch, stack) for side in (self.baseline, self.candidate))
             self._sides = baseline, candidate
+            self._sieves = self._open_sieves(scratch, stack)
             # Both or neither: a side that alone had new pages would be another side.
             lost = next(filter(None, (side.too_large for side in self._sides)), None)
             self._fresh = lost is None
@@ -140,6 +142,21 @@ class PairBench:
         ]
         return _Copies(side.tree, copies, sandboxes, extent(side.tree).too_large)
 
+    def _open_sieves(self, scratch: Path, stack: ExitStack) -> list[Sandbox]:
+        """Sandboxes for filters, if there are any: one that the baseline's output goes through, one the candidate's.
+
+        A filter is frozen, so the baseline's tree has it. They have a copy of their own: what a filter reads must not
+        warm the copies that are timed.
+        """
+        if not any(workload.filtered for workload in self._workloads.values()):
+            return []
+        side = self.baseline if isinstance(self.baseline, Side) else Side(self.baseline)
+        copy, options = fresh_copy(side.tree, scratch), {**self.sandbox, **side.options}
+        return [
+            stack.enter_context(Sandbox(copy, cores=self.lease.harness_cores, **options))  # type: ignore[arg-type]
+            for _ in range(2)
+        ]
+
     def _runner(self, workload: Workload) -> PairRunner:
         baseline, candidate = (side.sandboxes for side in self._sides)
         return PairRunner(
@@ -150,6 +167,7 @@ class PairBench:
             seed=self.seed,
             timeout_s=self.timeout_s,
             output_bytes=self.output_bytes,
+            filters=self._sieves if workload.filtered else [],
         )
 
     def warm_up(self, block: Block) -> Pair:
@@ -191,13 +209,15 @@ class PairBench:
         return {name: self._alone(sandbox, name, block) for name, block in blocks.items()}
 
     def _alone(self, sandbox: Sandbox, name: str, block: Block) -> Reading:
+        workload = self._workloads[name]
         trial = run_trials(
             [[sandbox]],
-            self._workloads[name],
+            workload,
             [block],
             seed=self.seed,
             timeout_s=self.timeout_s,
             output_bytes=self.output_bytes,
+            filters=self._sieves[:1] if workload.filtered else [],
         )
         if trial.outcome[0][0] != "ok":
             raise UserError(f"the baseline ended with {trial.outcome[0][0]} in a trial by itself{_of(name)}")

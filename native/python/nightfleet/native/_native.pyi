@@ -317,6 +317,10 @@ class Workload:
         Raises UserError.
         """
 
+    @property
+    def filtered(self) -> bool:
+        """Whether output goes through a filter, so that runs need sandboxes for it."""
+
 def run_trials(
     sides: Sequence[Sequence[Sandbox]],
     workload: Workload,
@@ -415,6 +419,10 @@ class Lease:
         """Their SMT siblings, which stay idle."""
 
     @property
+    def harness_cores(self) -> list[int]:
+        """Where the harness works meanwhile; the leased ones too if it has no other."""
+
+    @property
     def shared_with_harness(self) -> bool:
         """Whether the harness has no core left for itself and shares the leased ones."""
 
@@ -444,8 +452,13 @@ class PairRunner:
         seed: int,
         timeout_s: float = 60.0,
         output_bytes: int = ...,
+        filters: Sequence[Sandbox] = ...,
     ) -> Self:
         """Each side needs at least 4 sandboxes over fresh copies of its tree, pinned to the leased cores.
+
+        `filters` are two where the workload has a filter, pinned to the harness's cores: for the baseline's output and
+        for the candidate's. A pair's outputs go through them when both of its trials have ended, so that a filter is
+        in no trial's time or memory. A filter that fails on an output makes that side's outcome "records".
 
         Raises UserError.
         """
