@@ -25,7 +25,7 @@ from nightfleet.harness.ground import Ground
 from nightfleet.harness.report import new_id
 from nightfleet.harness.request import Watch
 from nightfleet.harness.requirements import Findings, Row, rows
-from nightfleet.harness.response import ROUNDS, WIDER, Response, respond
+from nightfleet.harness.response import BLOCKS, ROUNDS, WIDER, Response, respond
 from nightfleet.harness.rounds import Bench, Round, TooLoadedError
 from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.harness.suggestion import Suggestion, suggest
@@ -142,12 +142,11 @@ class _Course:
             def tell(done: int, _of: int, before: int = before, all_: int = all_, name: str = name) -> None:
                 self._tell("response", f"a planted slowdown of {name}", before + done, all_)
 
-            # Two blocks at least, so that no case is asked twice in a row.
-            cases = np.concatenate([pool.aside.timing(number) for number in range(3)])
+            cases = np.concatenate([pool.aside.timing(number) for number in range(BLOCKS)])
             span, cores = self.ground.cases.span(name, cases), self.asked.arena.cores
-            seen = respond(self._side, span, work, cores=cores, on_round=tell)
+            seen = respond(self._side, span, work, cores=cores, on_round=tell, on_wait=self._on_wait("response"))
             if not seen.responds and seen.planted == "half a block" and not pool.finite:
-                wide = respond(self._side, self._wider(name), work, cores=cores)
+                wide = respond(self._side, self._wider(name), work, cores=cores, on_wait=self._on_wait("response"))
                 seen = replace(seen, wider=wide.share)
             found.append(seen)
         self.findings.responses = found
@@ -213,10 +212,13 @@ class _Course:
         return self.ground.side(self._built)
 
     def _bench(self, ground: Ground, built: Built) -> AbstractContextManager[Bench]:
-        def tell(why: str, waited_s: float) -> None:
-            self.watch.progress("noise", f"waiting {waited_s:.0f} s: {why}", 0, None, None)
+        return ground.bench(built, built, new_id(), on_wait=self._on_wait("noise"))
 
-        return ground.bench(built, built, new_id(), on_wait=tell)
+    def _on_wait(self, stage: str) -> Callable[[str, float], None]:
+        def tell(why: str, waited_s: float) -> None:
+            self.watch.progress(stage, f"waiting {waited_s:.0f} s: {why}", 0, None, None)
+
+        return tell
 
     def _share(self, name: str, count: int) -> int:
         """How many cases of a workload are run twice."""

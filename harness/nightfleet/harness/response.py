@@ -3,10 +3,11 @@
 Where a block can be cut, half of it is timed against all of it: a program that fills a fixed time, or reads its answers
 from somewhere, takes as long for either. A block that cannot be cut runs beside a copy of itself on the same core: the
 elapsed time of fixed work doubles then, and that of a fixed time stays as it is. What mostly starts looks like what
-fills a fixed time, so whatever hardly answers is asked again with a block many times as long.
+fills a fixed time, so whatever hardly answers is asked again with a block many times as long. All of it runs on the
+leased cores, where nobody else is timed meanwhile.
 """
 
-import os
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Literal, TypeAlias
 from nightfleet.harness.behaviour import Span, Work
 from nightfleet.harness.cases import Cases
 from nightfleet.harness.sides import Side, fresh_copy
-from nightfleet.native import Sandbox, Trials, UserError, run_trials
+from nightfleet.native import Lease, Sandbox, Trials, UserError, run_trials
 
 # Fixed: how often each size is timed, in turn, after one warm-up.
 ROUNDS = 7
@@ -25,6 +26,11 @@ ROUNDS = 7
 LEAST_SHARE = 0.20
 # How many blocks in one tell a program that mostly starts from one that fills a fixed time.
 WIDER = 16
+# Two at once have to be at work together: trials shorter than this (ns) run in a row on either side, so many at most.
+BESIDE_NS = 100_000_000
+MOST_BESIDE = 16
+# Blocks to take turns with: the answer to a question just asked may be lying about.
+BLOCKS = 2 * MOST_BESIDE + 1
 # Below this share most of a trial is the program starting; what is found in the rest is diluted.
 GOOD_SHARE = 0.50
 
@@ -70,9 +76,23 @@ class Response:
 
 
 def respond(
-    baseline: Side, span: Span, work: Work, *, cores: int = 1, on_round: Callable[[int, int], None] | None = None
+    baseline: Side,
+    span: Span,
+    work: Work,
+    *,
+    cores: int = 1,
+    on_round: Callable[[int, int], None] | None = None,
+    on_wait: Callable[[str, float], None] | None = None,
 ) -> Response:
-    """Plant a slowdown in one workload, on cases of `span`; `cores` are those of a trial.
+    """Plant a slowdown in one workload.
+
+    Args:
+        baseline: the build.
+        span: `BLOCKS` blocks of the workload, or as many as it has.
+        work: seed and limits of a trial.
+        cores: those of a trial.
+        on_round: told how many rounds of how many are through.
+        on_wait: told who holds the timing lease, and for how long that was waited for (s).
 
     Raises:
         nightfleet.native.UserError: the baseline does not end well.
@@ -81,8 +101,9 @@ def respond(
     cut = _is_cut(span)
     with ExitStack() as stack:
         copy = fresh_copy(baseline.tree, Path(stack.enter_context(TemporaryDirectory(prefix="nightfleet-"))))
+        lease = stack.enter_context(Lease.acquire(cores=cores, purpose="a planted slowdown", on_wait=on_wait))
         # Two at once share a single core, or they would not be in each other's way.
-        given = sorted(os.sched_getaffinity(0))[: cores if cut else 1]
+        given = lease.cores if cut else lease.cores[:1]
         slots = [
             stack.enter_context(Sandbox(copy, cores=given, **baseline.options))  # type: ignore[arg-type]
             for _ in range(1 if cut else 2)
@@ -125,16 +146,19 @@ def _measured(
         tasks = max(tasks, int(trials.tasks.max()))
         return [int(ns) for ns in trials.wall_ns[0]]
 
+    row = 1
     for number in range(1 + ROUNDS):
-        block = span.blocks[number % len(span.blocks)]
-        # Never the same cases twice in a row: the answer to a question just asked may be lying about.
-        short = [block[len(block) // 2 :]] if cut else [block]
-        long = [span.blocks[(number + 1) % len(span.blocks)]] if cut else [block, block]
-        quick, slow = timed(short, 1), timed(long, len(slots))
+        # Never the same cases twice in a row.
+        blocks = [span.blocks[(number + place) % len(span.blocks)] for place in range(2 * row)]
+        short = [blocks[0][len(blocks[0]) // 2 :]] if cut else blocks[:row]
+        long = blocks[1:2] if cut else blocks
+        # Of two at once the last to end was in the other's way all along; of many in a row, most were.
+        quick, slow = statistics.median_high(timed(short, 1)), statistics.median_high(timed(long, len(slots)))
         if number:
-            alone += quick
-            # Of two at once the last to end was in the other's way all along.
-            slowed.append(max(slow))
+            alone.append(quick)
+            slowed.append(slow)
+        elif not cut:
+            row = max(1, min(MOST_BESIDE, BESIDE_NS // quick))
         if on_round is not None:
             on_round(number + 1, 1 + ROUNDS)
     plant: Plant = "half a block" if cut else "two at once"
