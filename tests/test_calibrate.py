@@ -11,7 +11,7 @@ from calm import calm_machine
 from planted import planted
 from simulated import Simulated
 
-from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
+from nightfleet.harness.calibrate import Calibrated, Plan, conclude, measure
 from nightfleet.harness.calibrations import Key, Machine, load, store
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.rounds import Blocks, Round
@@ -29,14 +29,15 @@ def blocks(number: int) -> Blocks:
 
 def ran(bench: Simulated, **plan: object) -> Calibrated:
     settings = {"rules": WALL, "power_runs": 20, **plan}
-    return run_calibration(bench, Plan(**settings), blocks)  # type: ignore[arg-type]
+    asked = Plan(**settings)  # type: ignore[arg-type]
+    return conclude(measure(bench, asked, blocks), asked)
 
 
 def test_it_ends_at_the_first_stable_count_and_knows_the_noise() -> None:
     told: list[int] = []
     bench = Simulated(sd=0.01)
     plan = Plan(WALL, power_runs=20)
-    found = run_calibration(bench, plan, blocks, on_round=lambda _, counted: told.append(counted))
+    found = conclude(measure(bench, plan, blocks, on_round=lambda _, counted: told.append(counted)), plan)
     assert found.summary.stable
     assert 60 <= found.summary.pairs == len(found.pairs) < plan.cap
     assert told == list(range(1, found.summary.pairs + 1))
@@ -156,6 +157,10 @@ def test_another_machine_or_program_is_told_and_nothing_is_used(tmp_path: Path) 
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "epoch": "forged"}))
     assert load(tmp_path, KEY).calibrated is None
+    # One from before layouts were measured.
+    path.write_text(json.dumps({**values, "format": 1}))
+    assert load(tmp_path, KEY).calibrated is None
+    assert "run `nightfleet check` again" in load(tmp_path, KEY).why
 
 
 def test_this_machine_has_an_identity_that_stays() -> None:
@@ -169,10 +174,9 @@ def test_a_real_program_is_calibrated(tmp_path: Path, monkeypatch: pytest.Monkey
     calm_machine(tmp_path, monkeypatch)
     tree = planted(tmp_path, "tree", loops=200_000)
     with PairBench(tree, tree, Workload(["./p"]), 1, tmp_path / "draws.jsonl") as bench:
-        found = run_calibration(
-            bench,
-            Plan(WALL, clock="wall", cap=20, power_runs=5),
-            lambda number: {"": np.arange(5 * number, 5 * number + 5, dtype=np.int64)},
+        plan = Plan(WALL, clock="wall", cap=20, power_runs=5)
+        found = conclude(
+            measure(bench, plan, lambda number: {"": np.arange(5 * number, 5 * number + 5, dtype=np.int64)}), plan
         )
     assert found.summary.pairs == 20
     assert 0.0005 <= found.calibration.of("", "wall").lowest < 0.5

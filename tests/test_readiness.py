@@ -97,8 +97,8 @@ def commit(place: Path) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *command], cwd=place, check=True)
 
 
-def on(bench: Bench) -> Callable[[Ground, Built], AbstractContextManager[Bench]]:
-    return lambda _ground, _built: nullcontext(bench)
+def on(bench: Bench) -> Callable[[Ground, Built, Built], AbstractContextManager[Bench]]:
+    return lambda _ground, _built, _other: nullcontext(bench)
 
 
 def asked(place: Path, **more: object) -> Examination:
@@ -126,6 +126,8 @@ def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path) -> 
     assert {one.name for one in found.rows if one.answer != "yes"} <= {"traceable output", "bounded environment"}
     assert row(found, "determinism").facts["cases"] == 400
     assert row(found, "clock").facts["clock"] == "cpu"
+    assert len(row(found, "layout").facts["gains"]) == 4
+    assert "sd of 4 relinks" in row(found, "layout").evidence
     assert [gain for gain, _, _ in row(found, "power").facts["table"]] == [0.02, 0.03, 0.05, 0.08]
     assert row(found, "fast and cheap iteration").facts["verdicts_per_hour"] > 0
 

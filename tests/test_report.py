@@ -10,7 +10,17 @@ import pytest
 from nightfleet.harness.calibration import Calibration, Noise
 from nightfleet.harness.evidence import Evidence
 from nightfleet.harness.reading import Pair, Reading
-from nightfleet.harness.report import Array, Gain, Gate, ReportError, Verification, new_id, read_report, write_report
+from nightfleet.harness.report import (
+    FORMAT,
+    Array,
+    Gain,
+    Gate,
+    ReportError,
+    Verification,
+    new_id,
+    read_report,
+    write_report,
+)
 from nightfleet.harness.rules import Rules
 from nightfleet.harness.verdict import decide
 
@@ -98,6 +108,14 @@ def test_a_missing_file_is_named(report: Path, name: str) -> None:
 
 def test_a_newer_format_is_refused_by_name(report: Path) -> None:
     path = report / "report.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(ReportError, match="format 2; this version reads 1"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1}))
+    with pytest.raises(ReportError, match=f"format {FORMAT + 1}; this version reads {FORMAT}"):
         read_report(report)
+
+
+def test_a_verdict_that_its_own_pairs_speak_against_is_refused(tmp_path: Path) -> None:
+    # With a root that fits: whoever writes the report can compute one.
+    forged = Verification(new_id(), "promote", "faster", (), pairs=5)
+    write_report(tmp_path / "forged", forged, subject={}, speed=speed())
+    with pytest.raises(ReportError, match="its verdict is 'promote', and its pairs say 'rejected"):
+        read_report(tmp_path / "forged")

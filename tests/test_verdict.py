@@ -32,6 +32,7 @@ from nightfleet.harness.verdict import (
     Sequential,
     Step,
     decide,
+    decide_relinked,
 )
 
 WORK_NS = 50_000_000
@@ -686,3 +687,32 @@ def test_what_was_not_measured_cannot_be_judged() -> None:
 def test_loose_or_impossible_rules_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(Rules("wall"), **wrong)  # type: ignore[arg-type]
+
+
+def test_an_extraordinary_claim_has_to_hold_in_another_layout_by_figure_and_by_evidence() -> None:
+    rules, known = Rules("wall"), calibration()
+
+    def after(gain: float, seed: int = 1, **more: float) -> Decision:
+        pairs = Machine(seed, **more).pairs(gain)  # type: ignore[arg-type]
+        return decide_relinked(rules, known, list(itertools.islice(pairs, CONFIRMATION_PAIRS)))
+
+    assert after(0.4).step is Step.PROMOTE
+    assert after(0.4).extraordinary
+    assert after(0.06).step is Step.PROMOTE
+    # Well shown to be more than 2%, and less than 5%.
+    less = after(0.04)
+    assert less.step is Step.SUSPICIOUS
+    assert less.log_e > math.log(20)
+    # More than 5% by its figure, and not shown.
+    unshown = [one for seed in range(40) if (one := after(0.08, seed, sd=0.2)).gain is not None and one.gain > 0.05]
+    assert unshown
+    assert {one.step for one in unshown if one.log_e < math.log(20)} == {Step.SUSPICIOUS}
+    # Where layouts alone make as much, nothing is shown.
+    assert (
+        decide_relinked(
+            rules, calibration(layout_sd=0.25), list(itertools.islice(Machine(1).pairs(0.4), CONFIRMATION_PAIRS))
+        ).step
+        is Step.SUSPICIOUS
+    )
+    with pytest.raises(ValueError, match="got 19"):
+        decide_relinked(rules, known, list(itertools.islice(Machine(1).pairs(0.4), CONFIRMATION_PAIRS - 1)))

@@ -14,12 +14,15 @@ from nightfleet.harness.folder import Folder
 from nightfleet.harness.job import BaselineFailedError
 from nightfleet.harness.passing import NAMES
 from nightfleet.harness.pools import CasePools
-from nightfleet.harness.report import Gate, ReportError, Verification, read_report
+from nightfleet.harness.report import FORMAT, Gate, ReportError, Verification, new_id, read_report, write_report
 from nightfleet.harness.request import Nobody
 from nightfleet.harness.rounds import Blocks, Round, TooLoadedError
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.verify import CutShortError, verify
 from nightfleet.native import MachineError, UserError
+
+# A compiler that is out of reach: what it links stays where it is.
+UNMOVED = "tiny: tiny.c\n\tenv -u COMPILER_PATH PATH=/usr/bin:/bin cc -O1 -o tiny tiny.c\n"
 
 
 class Loaded(Bench):
@@ -180,11 +183,70 @@ def test_an_extraordinary_claim_is_held_against_four_times_the_cases(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_clock(monkeypatch, lambda: Bench(gain=0.5))
-    found, _ = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
     assert found.verdict == "promote"
     assert found.extraordinary
     assert gates(found)["extraordinary"].facts["cases"] == 1600
-    assert any("read the change" in note for note in found.notes)
+    (note,) = [note for note in found.notes if "read the change" in note]
+    assert "it held: gain 5" in note
+    assert "1600 further cases" in note
+    assert len(report["speed"]["relinked"]) == 20
+    assert report["speed"]["relinked_decision"]["step"] == "promote"
+    # Raw pairs of another layout are evidence like the others: with a root that fits they are still held against.
+    slower = dict(report["speed"]["relinked"][0], candidate=report["speed"]["relinked"][0]["baseline"])
+    for relinked in ([slower, *report["speed"]["relinked"][1:]], []):
+        wrong = tiny.state / "reports" / new_id()
+        speed = {**report["speed"], "relinked": relinked}
+        write_report(wrong, found, subject=report["subject"], speed=speed)
+        with pytest.raises(ReportError, match="does not follow from its pairs"):
+            read_report(wrong)
+
+
+def test_an_extraordinary_claim_that_another_layout_takes_away_is_suspicious(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benches = iter([Bench(gain=0.5), Bench(gain=0.04)])
+    on_clock(monkeypatch, lambda: next(benches))
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == report["speed"]["relinked_decision"]["step"] == "suspicious"
+    assert "linked to another layout" in found.reason
+    assert report["speed"]["decision"]["step"] == "promote"
+    assert not found.accepted
+    # The four times as many cases are not asked any more.
+    assert "cases" not in gates(found)["extraordinary"].facts
+
+
+@pytest.mark.parametrize("befalls", ["lies", "breaks"])
+def test_what_happens_in_another_layout_is_the_candidates(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, befalls: str
+) -> None:
+    benches = iter([Bench(gain=0.5), Bench(gain=0.5, **{befalls: lambda k: k == 3})])  # type: ignore[arg-type]
+    on_clock(monkeypatch, lambda: next(benches))
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == {"lies": "incorrect", "breaks": "broken"}[befalls]
+    assert "in another layout" in found.reason
+    assert report["speed"]["relinked"] == []
+    assert gates(found)["extraordinary"].facts["pairs"]
+
+
+def test_where_no_other_layout_can_be_had_the_note_says_so(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = Tiny(open_ground / "tiny", {**FILES, "Makefile": UNMOVED})
+    on_clock(monkeypatch, lambda: Bench(gain=0.5))
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    assert found.verdict == "promote"
+    assert any("not timed in another layout: the build gives the same bytes" in note for note in found.notes)
+    assert report["speed"]["relinked_decision"] is None
+
+
+def test_a_candidate_that_alone_cannot_be_relinked_is_suspicious(
+    open_ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = PROGRAM.replace('["*.c", "*.h"]', '["*.c", Makefile]')
+    tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program})
+    on_clock(monkeypatch, lambda: Bench(gain=0.5))
+    found, _ = judged(tiny, tiny.branch("unmoved", {"tiny.c": HALF, "Makefile": UNMOVED}))
+    assert found.verdict == "suspicious"
+    assert "the candidate not" in found.reason
 
 
 def test_the_same_program_runs_every_gate_and_gains_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +333,7 @@ def test_changed_lines_are_those_of_a_diff_and_never_take_long(open_ground: Path
 def test_the_state_is_invisible_to_git(tiny: Tiny) -> None:
     judged(tiny, tiny.branch("typo", {"tiny.c": doing("}{")}))
     assert tiny.git("status", "--porcelain") == ""
-    assert json.loads(next(tiny.state.glob("reports/*/report.json")).read_text())["format"] == 1
+    assert json.loads(next(tiny.state.glob("reports/*/report.json")).read_text())["format"] == FORMAT
 
 
 # Each record ends in another word each time; what the filter keeps of it does not.

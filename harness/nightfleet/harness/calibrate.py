@@ -6,11 +6,12 @@ The pure fit is in `noise`. What comes out is frozen before pair 1 of any candid
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nightfleet.harness import power
 from nightfleet.harness.calibration import Calibration
+from nightfleet.harness.layout import Layout, Relinked
 from nightfleet.harness.noise import (
     BLOCK_SPREAD,
     PAIRS_FOR_A_NIGHT,
@@ -26,12 +27,25 @@ from nightfleet.harness.rounds import Bench, Blocks, BrokenError, Round
 from nightfleet.harness.rules import Quantity, Rules
 from nightfleet.native import UserError
 
-__all__ = ["PAIRS_FOR_A_NIGHT", "PAIRS_FOR_VERIFY", "Calibrated", "NoiseFigures", "Plan", "Summary", "run_calibration"]
+__all__ = [
+    "PAIRS_FOR_A_NIGHT",
+    "PAIRS_FOR_VERIFY",
+    "Calibrated",
+    "Measured",
+    "NoiseFigures",
+    "Plan",
+    "Summary",
+    "conclude",
+    "measure",
+]
 
 # What one verification asks for; a night asks for `PAIRS_FOR_A_NIGHT` (design: 200).
 PAIRS_FOR_VERIFY = 60
 # Recorded streams were stable for the first time after 200 to 410 pairs; a machine whose load comes and goes never is.
 MOST_PAIRS = 500
+# Pairs of each relink, in one verification and for a night.
+RELINK_PAIRS_FOR_VERIFY = 12
+RELINK_PAIRS_FOR_A_NIGHT = 15
 # Looks at stability cost a fit each.
 LOOK_EVERY = 10
 # Blocks that two passes time to see how much their work differs.
@@ -44,7 +58,7 @@ POWER_RUNS = 200
 class Plan:
     """What to calibrate for. `cores`: those of a trial. Pairs end at the first stable count from `at_least` to `cap`.
 
-    `layout_sd` (a fraction) comes from relinks, see `noise.layout_sd`.
+    `relink_pairs`: of each relink, see `layout`.
     """
 
     rules: Rules
@@ -52,7 +66,7 @@ class Plan:
     cores: int = 1
     at_least: int = PAIRS_FOR_VERIFY
     cap: int = MOST_PAIRS
-    layout_sd: float = 0.0
+    relink_pairs: int = RELINK_PAIRS_FOR_VERIFY
     power_runs: int = POWER_RUNS
 
 
@@ -85,6 +99,7 @@ class Summary:
     void: int
     stable: bool
     seconds: float
+    layout: Layout = field(default_factory=Layout)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `from_dict` gives back an equal summary."""
@@ -96,7 +111,8 @@ class Summary:
         noise = tuple(NoiseFigures(**figures) for figures in plain["noise"])
         spread = tuple((str(name), float(value)) for name, value in plain["spread"])
         found = tuple((float(gain), float(share), float(pairs)) for gain, share, pairs in plain["power"])
-        return cls(**{**plain, "noise": noise, "spread": spread, "power": found})
+        layout = Layout.from_dict(plain["layout"])
+        return cls(**{**plain, "noise": noise, "spread": spread, "power": found, "layout": layout})
 
 
 @dataclass(frozen=True)
@@ -109,13 +125,28 @@ class Calibrated:
     summary: Summary
 
 
-def run_calibration(
+@dataclass(frozen=True)
+class Measured:
+    """The A/A pairs of a calibration that count, and what they were timed by; `next_block` was not used yet."""
+
+    rules: Rules
+    why: str
+    spread: dict[str, float]
+    per_block: bool
+    pairs: tuple[Pair, ...]
+    void: int
+    stable: bool
+    next_block: int
+    seconds: float
+
+
+def measure(
     bench: Bench,
     plan: Plan,
     blocks: Callable[[int], Blocks],
     *,
     on_round: Callable[[Round, int], None] | None = None,
-) -> Calibrated:
+) -> Measured:
     """Time the baseline against itself on fresh blocks until the noise is known, or `plan.cap` pairs.
 
     Args:
@@ -134,23 +165,34 @@ def run_calibration(
     spread = _spread(bench, [blocks(number) for number in range(1, 1 + SPREAD_BLOCKS)], rules.quantity)
     per_block = max(spread.values()) > BLOCK_SPREAD
     runs = _Runs(bench, replace(plan, rules=rules), blocks, per_block, on_round)
-    pairs = runs.until_stable()
-    calibration = calibrate(pairs, rules, per_block=per_block, layout_sd=plan.layout_sd)
+    pairs = tuple(runs.until_stable())
+    seconds = time.monotonic() - started
+    return Measured(rules, why, spread, per_block, pairs, runs.void, runs.stable, runs.next_block, seconds)
+
+
+def conclude(measured: Measured, plan: Plan, relinked: Relinked | None = None) -> Calibrated:
+    """What the pairs say about the noise, what relinks say about layouts, and what can be found by both."""
+    started = time.monotonic()
+    rules, pairs = measured.rules, measured.pairs
+    noise = calibrate(pairs, rules, per_block=measured.per_block)
+    layout = (relinked or Relinked()).fit(rules, noise)
+    calibration = replace(noise, layout_sd=layout.sd)
     table = power.table(pairs, calibration, rules, runs=plan.power_runs)
     summary = Summary(
         clock=rules.quantity,
-        why=why,
+        why=measured.why,
         noise=_figures(calibration),
-        spread=tuple(spread.items()),
-        per_block=per_block,
+        spread=tuple(measured.spread.items()),
+        per_block=measured.per_block,
         power=tuple((row.gain, row.promoted, row.mean_pairs) for row in table),
-        longer=power.longer_block(pairs, rules, runs=plan.power_runs),
+        longer=power.longer_block(pairs, rules, runs=plan.power_runs, layout_sd=layout.sd),
         pairs=calibration.pairs,
-        void=runs.void,
-        stable=runs.stable,
-        seconds=time.monotonic() - started,
+        void=measured.void,
+        stable=measured.stable,
+        seconds=measured.seconds + time.monotonic() - started,
+        layout=layout,
     )
-    return Calibrated(rules, calibration, tuple(pairs), summary)
+    return Calibrated(rules, calibration, pairs, summary)
 
 
 def _clock(plan: Plan, bench: Bench, warm_up: Round) -> tuple[Rules, str]:
@@ -201,14 +243,14 @@ class _Runs:
     on_round: Callable[[Round, int], None] | None
     void: int = 0
     stable: bool = False
+    next_block: int = 1 + SPREAD_BLOCKS
 
     def until_stable(self) -> list[Pair]:
         """The pairs that count, of every workload."""
         pairs: list[Pair] = []
-        number, counted = 1 + SPREAD_BLOCKS, 0
+        counted = 0
         while counted < self.plan.cap and not self.stable:
-            round_ = self._round(number)
-            number += 1
+            round_ = self._round()
             if round_.void is None:
                 pairs.extend(round_.pairs)
                 counted += 1
@@ -219,9 +261,10 @@ class _Runs:
                 self.on_round(round_, counted)
         return pairs
 
-    def _round(self, number: int) -> Round:
+    def _round(self) -> Round:
+        self.next_block += 1
         try:
-            return _agreeing(self.bench.round(self.blocks(number), reference=self.per_block))
+            return _agreeing(self.bench.round(self.blocks(self.next_block - 1), reference=self.per_block))
         except BrokenError as broken:
             raise UserError(f"the baseline against itself: {broken}") from broken
 

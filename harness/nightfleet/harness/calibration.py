@@ -54,6 +54,11 @@ class Calibration:
         if not 0 <= self.layout_sd < 1:
             raise ValueError(f"layout_sd must lie between 0 and 1; got {self.layout_sd}")
 
+    @property
+    def per_block(self) -> bool:
+        """Whether pairs are judged relative to a reference trial of their block."""
+        return any(noise.per_block for by_quantity in self.noise.values() for noise in by_quantity.values())
+
     def of(self, series: str, quantity: Quantity) -> Noise:
         """The noise to judge by. ValueError when it was not calibrated."""
         found = self.noise.get(series, {}).get(quantity)

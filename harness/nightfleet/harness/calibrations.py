@@ -13,7 +13,7 @@ from nightfleet.harness.calibrate import Calibrated, Summary
 from nightfleet.harness.calibration import Calibration
 from nightfleet.harness.evidence import plain, read_pair, read_rules
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,15 @@ from typing import Any
 from nightfleet.harness.calibration import Calibration
 from nightfleet.harness.reading import BothSides, Pair, Reading
 from nightfleet.harness.rules import Guard, Rules
-from nightfleet.harness.verdict import Decision, decide
+from nightfleet.harness.verdict import Decision, decide, decide_relinked
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rules, the frozen calibration, every trial in the order it ran, and the decision that they led to."""
+    """The rules, the frozen calibration, every trial in the order it ran, and the decision that they led to.
+
+    An extraordinary claim has further pairs, of relinked builds of both sides, and a decision on those alone.
+    """
 
     rules: Rules
     calibration: Calibration
@@ -21,6 +24,8 @@ class Evidence:
     pairs: tuple[Pair, ...]
     confirmation: tuple[Pair, ...]
     decision: Decision
+    relinked: tuple[Pair, ...] = ()
+    relinked_decision: Decision | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: floats come back from it as they were."""
@@ -31,11 +36,13 @@ class Evidence:
             "pairs": [plain(pair) for pair in self.pairs],
             "confirmation": [plain(pair) for pair in self.confirmation],
             "decision": plain(self.decision),
+            "relinked": [plain(pair) for pair in self.relinked],
+            "relinked_decision": None if self.relinked_decision is None else plain(self.relinked_decision),
         }
 
 
 def recompute(recorded: Mapping[str, Any]) -> Evidence:
-    """Evidence from its plain values, decided once more. ValueError unless the decision is identical to the recorded.
+    """Evidence from its plain values, decided once more. ValueError unless decisions are identical to the recorded.
 
     Identical on the same C library: another one may round a logarithm differently in the last place.
     """
@@ -44,12 +51,19 @@ def recompute(recorded: Mapping[str, Any]) -> Evidence:
     blocks = tuple(_block(block) for block in recorded["blocks"])
     pairs, confirmation = (tuple(read_pair(pair) for pair in recorded[which]) for which in ("pairs", "confirmation"))
     decision = decide(rules, calibration, pairs, blocks=blocks, confirmation=confirmation)
-    if plain(decision) != recorded["decision"]:
+    _held_against(recorded["decision"], decision)
+    relinked = tuple(read_pair(pair) for pair in recorded["relinked"])
+    again = decide_relinked(rules, calibration, relinked) if relinked else None
+    _held_against(recorded["relinked_decision"], again)
+    return Evidence(rules, calibration, blocks, pairs, confirmation, decision, relinked, again)
+
+
+def _held_against(recorded: Mapping[str, Any] | None, decision: Decision | None) -> None:
+    if (None if decision is None else plain(decision)) != recorded:
+        said, found = (recorded or {}).get("reason"), None if decision is None else decision.reason
         raise ValueError(
-            "the recorded verdict does not follow from its pairs: "
-            f"recorded {recorded['decision'].get('reason')!r}, recomputed {decision.reason!r}"
+            f"the recorded verdict does not follow from its pairs: recorded {said!r}, recomputed {found!r}"
         )
-    return Evidence(rules, calibration, blocks, pairs, confirmation, decision)
 
 
 def plain(record: Decision | Rules | Pair | BothSides) -> dict[str, Any]:

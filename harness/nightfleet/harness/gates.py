@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,21 @@ from nightfleet.harness.difference import changed_lines
 from nightfleet.harness.evidence import Evidence, plain
 from nightfleet.harness.ground import Ground
 from nightfleet.harness.job import run_job
+from nightfleet.harness.layout import take
 from nightfleet.harness.overlay import Overlay, overlay
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.passing import NAMES, Ended, Passing
 from nightfleet.harness.reading import BothSides
 from nightfleet.harness.regions import Step
+from nightfleet.harness.relink import NotRelinkedError
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
-from nightfleet.harness.rounds import Round
+from nightfleet.harness.rounds import BrokenError, Round
 from nightfleet.harness.rules import CONFIRMATION_PAIRS
 from nightfleet.harness.sides import fresh_copy
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
 from nightfleet.harness.tree import Tree
+from nightfleet.harness.verdict import decide_relinked
 from nightfleet.harness.workspace import BuildFailedError
 from nightfleet.native import UserError
 
@@ -68,13 +71,14 @@ class Gates:
         self.ended: Ended | None = None
         self.notes = list(request.arena.warnings)
         self.arrays: tuple[Array, ...] = ()
-        self.evidence: dict[str, Any] | None = None
         self.divergences: tuple[Mapping[str, Any], ...] = ()
         self._overlay: Overlay
         self._baseline: Built
         self._candidate: Built
         self._behaviour: Behaviour | None = None
         self._speed: SpeedResult | None = None
+        self._evidence: Evidence
+        self._next_block = 0
         self._calibrated: Calibrated | None = None
 
     # --- the gates -------------------------------------------------------------------------------------------------
@@ -182,23 +186,73 @@ class Gates:
             gate.reason = result.decision.reason
 
     def extraordinary(self) -> None:
-        """A claim too good to take at one look: four times the cases, none of them seen before."""
+        """A claim too good to take at one look: both sides in another layout, and four times the cases, all unseen."""
         with self._gate("extraordinary") as gate:
             if self._speed is None or not self._speed.decision.extraordinary:
                 gate.skip(f"the gain is below {self.arena.thresholds.extraordinary_ratio:.0%}")
                 return
-            spans = self.pools.escalation(self._speed.next_block)
-            if not spans:
-                gate.skip("there are no further cases than those of the manifests; somebody should read the change")
-                self.notes.append("an extraordinary claim, and no further cases: read the change before you merge it")
-                return
-            seen = self._compare(spans, "extraordinary")
-            gate.facts |= {"cases": seen.cases, "diverged": seen.divergences}
-            self._judge(gate, seen)
-            self.notes.append(
-                f"an extraordinary claim: it held over {seen.cases} further cases; read the change before you merge it"
+            layout = self._another_layout(gate, self._speed)
+            cases = self._further_cases(gate)
+            self.notes.append(f"an extraordinary claim: {layout}; {cases}; read the change before you merge it")
+            gate.reason = f"{layout}; {cases}; somebody should read the change"
+
+    def _another_layout(self, gate: Passing, speed: SpeedResult) -> str:
+        """Time relinked builds of both sides; what there is to say about it."""
+        self._tell(gate.name, "linking both sides to another layout")
+        try:
+            baseline = self.workspace.build(self.request.baseline, relink=1)
+        except NotRelinkedError as none:
+            return f"not timed in another layout: {none}"
+        try:
+            candidate = self.workspace.build(
+                self._changed_tree, baseline=self._baseline, changed=self._overlay.changed, relink=1
             )
-            gate.reason = f"{seen.cases} further cases, every record identical; somebody should read the change"
+        except NotRelinkedError as none:
+            gate.no(
+                "suspicious", f"suspicious: the baseline can be linked to another layout, the candidate not: {none}"
+            )
+        rounds = self._timed_again(gate, baseline, candidate, speed.next_block)
+        pairs = tuple(pair for round_ in rounds for pair in round_.pairs)
+        decision = decide_relinked(self._evidence.rules, self._evidence.calibration, pairs)
+        self._evidence = replace(self._evidence, relinked=pairs, relinked_decision=decision)
+        gate.facts["layout"] = decision.reason
+        if decision.step is not Step.PROMOTE:
+            gate.no("suspicious", decision.reason)
+        return f"it held: {decision.reason}"
+
+    def _timed_again(self, gate: Passing, baseline: Built, candidate: Built, first: int) -> list[Round]:
+        """Fresh pairs of relinked builds. Those of a timing that is cut short are among the facts."""
+        seen: list[Round] = []
+
+        def tell(round_: Round, counted: int) -> None:
+            seen.append(round_)
+            self.watch.progress(gate.name, "pairs in another layout", counted, CONFIRMATION_PAIRS, None)
+
+        try:
+            with self._bench(baseline, candidate, gate.name) as bench:
+                referred = self._evidence.calibration.per_block
+                rounds, self._next_block = take(
+                    bench, self.pools.timing, first, CONFIRMATION_PAIRS, reference=referred, on_round=tell
+                )
+        except BrokenError as broken:
+            gate.no("broken", f"in another layout {broken}")
+        finally:
+            gate.facts["pairs"] = [plain(pair) for round_ in seen if round_.void is None for pair in round_.pairs]
+        if rounds[-1].diverged:
+            name, cases = next(iter(rounds[-1].diverged.items()))
+            gate.no("incorrect", f"in another layout the record of case {cases[0]} of workload {name} differs")
+        del gate.facts["pairs"]
+        return rounds
+
+    def _further_cases(self, gate: Passing) -> str:
+        """Compare four times as many cases; what there is to say about it."""
+        spans = self.pools.escalation(self._next_block)
+        if not spans:
+            return "there are no further cases than those of the manifests"
+        seen = self._compare(spans, gate.name)
+        gate.facts |= {"cases": seen.cases, "diverged": seen.divergences}
+        self._judge(gate, seen)
+        return f"every record of {seen.cases} further cases is identical"
 
     # --- what is left of it ----------------------------------------------------------------------------------------
 
@@ -240,6 +294,11 @@ class Gates:
     def timed(self) -> bool:
         """Whether the timing was reached: then there is something to keep, even if nobody can finish it."""
         return any(gate.name == "speed" for gate in self.found)
+
+    @property
+    def evidence(self) -> dict[str, Any] | None:
+        """All that was timed, for the report."""
+        return None if self._speed is None else self._evidence.to_dict()
 
     def subject(self) -> dict[str, Any]:
         """What was compared, and by what."""
@@ -308,7 +367,11 @@ class Gates:
         """Time until the verdict knows. What was timed is kept, whatever ends it."""
         self._calibrated, notes = self.ground.measurable(self.ground.kept(self._baseline) or self._calibrate())
         self.notes += notes
-        gate.facts["clock"] = self._calibrated.rules.quantity
+        gate.facts |= {
+            "clock": self._calibrated.rules.quantity,
+            "layout": self._calibrated.summary.layout.to_dict(),
+        }
+        self.notes.append(self._calibrated.summary.layout.words)
         with self._bench(self._baseline, self._candidate) as bench:
             gate.facts["mechanisms"] = bench.facts
             speed = Speed(
@@ -324,9 +387,9 @@ class Gates:
             finally:
                 self._keep(gate, speed.result, self._calibrated)
 
-    def _bench(self, baseline: Built, candidate: Built) -> PairBench:
+    def _bench(self, baseline: Built, candidate: Built, gate: str = "speed") -> PairBench:
         def waiting(why: str, waited_s: float) -> None:
-            self._tell("speed", f"waiting {waited_s:.0f} s: {why}")
+            self._tell(gate, f"waiting {waited_s:.0f} s: {why}")
 
         return self.ground.bench(baseline, candidate, self.request.id, on_wait=waiting)
 
@@ -335,25 +398,27 @@ class Gates:
             words = "calibrating: the baseline against itself"
             self.watch.progress("speed", words, counted, PAIRS_FOR_VERIFY, None)
 
-        with self._bench(self._baseline, self._baseline) as bench:
-            plan = self.ground.plan(PAIRS_FOR_VERIFY, MOST_CALIBRATION_PAIRS)
-            return self.ground.calibrate(bench, self._baseline, plan, on_round=tell)
+        def tell_relinks(done: int, of: int) -> None:
+            self.watch.progress("speed", "calibrating: the baseline against relinks of itself", done, of, None)
+
+        plan = self.ground.plan(PAIRS_FOR_VERIFY, MOST_CALIBRATION_PAIRS)
+        return self.ground.calibrate(plan, self._bench, on_round=tell, on_relink=tell_relinks)
 
     def _keep(self, gate: Passing, result: SpeedResult, calibrated: Calibrated) -> None:
-        self._speed = result
+        self._speed, self._next_block = result, result.next_block
         gate.facts |= {"void": result.void, "pairs": len(result.pairs) + len(result.confirmation)}
         confirmed = result.decision.stopping is not None
         if result.confirmation and not confirmed:
             # A decision is recomputed from whole confirmations only; of one that was cut short the pairs are kept.
             gate.facts["confirmation"] = [plain(pair) for pair in result.confirmation]
-        self.evidence = Evidence(
+        self._evidence = Evidence(
             calibrated.rules,
             calibrated.calibration,
             tuple(self._blocks),
             result.pairs,
             result.confirmation if confirmed else (),
             result.decision,
-        ).to_dict()
+        )
 
     @property
     def _blocks(self) -> tuple[BothSides, ...]:

@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +13,23 @@ from nightfleet.harness import calibrations
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.behaviour import Work
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import Calibrated, Plan, run_calibration
+from nightfleet.harness.calibrate import Calibrated, Measured, Plan, conclude, measure
 from nightfleet.harness.calibrations import Key, Machine
 from nightfleet.harness.cases import hash_seed
 from nightfleet.harness.epoch import epoch_digest
+from nightfleet.harness.layout import RELINKS, Relinked, take
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.pools import CasePools
-from nightfleet.harness.rounds import Bench, Round
+from nightfleet.harness.reading import Pair
+from nightfleet.harness.relink import NotRelinkedError
+from nightfleet.harness.rounds import Bench, BrokenError, Round
 from nightfleet.harness.rules import VERIFY_ALPHA, Guard, Purpose, Quantity, Rules
 from nightfleet.harness.sides import Side
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import Workspace
 from nightfleet.native import UserError
+
+Benches = Callable[[Built, Built], AbstractContextManager[Bench]]
 
 
 class Ground:
@@ -31,7 +37,7 @@ class Ground:
 
     Args:
         arena: the contract.
-        baseline: names the cases of workloads that have a manifest.
+        baseline: what is calibrated; it names the cases of workloads that have a manifest.
         source: the user's folder, never written to.
         state: the `.nightfleet` directory; it is made.
         salts: the master secret, 32 bytes, and the index of the verification.
@@ -59,7 +65,7 @@ class Ground:
         purpose: Purpose = "speed",
         alpha: float = VERIFY_ALPHA,
     ) -> None:
-        self.arena, self.state = arena, state
+        self.arena, self.baseline, self.state = arena, baseline, state
         # Whatever can be refused is refused before the state is made: only the workspace writes.
         self.cases = CasePools(arena, baseline, *salts)
         self.rules = _rules(arena, purpose, alpha)
@@ -102,12 +108,60 @@ class Ground:
         return Plan(self.rules, self.arena.clock, self.arena.cores, at_least=at_least, cap=cap)
 
     def calibrate(
-        self, bench: Bench, built: Built, plan: Plan, *, on_round: Callable[[Round, int], None] | None = None
+        self,
+        plan: Plan,
+        bench: Benches,
+        *,
+        on_round: Callable[[Round, int], None] | None = None,
+        on_relink: Callable[[int, int], None] | None = None,
     ) -> Calibrated:
-        """Calibrate a build, on cases of its own, and keep what came out. Raises as `run_calibration`."""
-        fresh = run_calibration(bench, plan, self.cases.calibration, on_round=on_round)
-        calibrations.store(self._kept, self._key(built), fresh)
+        """Calibrate the baseline, on cases of its own, and keep what came out.
+
+        Args:
+            plan: what for.
+            bench: makes one for two builds.
+            on_round: told each round, and how many count so far.
+            on_relink: told how many pairs of relinks there are so far, and will be.
+
+        Raises:
+            nightfleet.harness.rounds.TooLoadedError, nightfleet.native.UserError: see `measure`.
+        """
+        plain = self.workspace.build(self.baseline)
+        with bench(plain, plain) as itself:
+            measured = measure(itself, plan, self.cases.calibration, on_round=on_round)
+        fresh = conclude(measured, plan, self._relinked(plain, measured, plan.relink_pairs, bench, on_relink))
+        calibrations.store(self._kept, self._key(plain), fresh)
         return fresh
+
+    def _relinked(
+        self,
+        plain: Built,
+        measured: Measured,
+        count: int,
+        bench: Benches,
+        on_relink: Callable[[int, int], None] | None,
+    ) -> Relinked:
+        """The baseline against its relinks, on the blocks that follow. Their records are compared too."""
+        number, found = measured.next_block, list[tuple[Pair, ...]]()
+
+        def tell(_round: Round, counted: int) -> None:
+            if on_relink is not None:
+                on_relink(len(found) * count + counted, RELINKS * count)
+
+        try:
+            for relink in range(1, 1 + RELINKS):
+                other = self.workspace.build(self.baseline, relink=relink)
+                with bench(plain, other) as pairs:
+                    rounds, number = take(
+                        pairs, self.cases.calibration, number, count, reference=measured.per_block, on_round=tell
+                    )
+                if rounds[-1].diverged:
+                    name, cases = next(iter(rounds[-1].diverged.items()))
+                    return Relinked(why=f"relinked, the baseline gives another record of case {cases[0]} of {name}")
+                found.append(tuple(pair for round_ in rounds for pair in round_.pairs))
+        except (NotRelinkedError, BrokenError) as error:
+            return Relinked(why=str(error).replace("the candidate", "relinked, the baseline"))
+        return Relinked(tuple(found), "")
 
     def kept(self, built: Built) -> Calibrated | None:
         """The calibration that was kept for a build on this machine."""

@@ -71,7 +71,9 @@ def table(
     return [power(pairs, calibration, rules, gain, runs=runs, seed=seed) for gain in GAINS]
 
 
-def longer_block(pairs: Sequence[Pair], rules: Rules, *, runs: int = 200, seed: int = 0) -> int | None:
+def longer_block(
+    pairs: Sequence[Pair], rules: Rules, *, runs: int = 200, seed: int = 0, layout_sd: float = 0.0
+) -> int | None:
     """How many times longer a block has to be for 80% power at the threshold + 1%: 1 if it is long enough already.
 
     None if sixteen times is not enough, or there are too few pairs to tell.
@@ -81,7 +83,8 @@ def longer_block(pairs: Sequence[Pair], rules: Rules, *, runs: int = 200, seed: 
         merged = longer(pairs, factor) if factor > 1 else list(pairs)
         if len(merged) < PAIRS_PER_BIN * len(rules.workloads):
             return None
-        found = power(merged, calibrate(merged, rules), rules, gain, runs=runs, seed=seed)
+        calibration = calibrate(merged, rules, layout_sd=layout_sd)
+        found = power(merged, calibration, rules, gain, runs=runs, seed=seed)
         if found.promoted >= ENOUGH_POWER:
             return factor
     return None

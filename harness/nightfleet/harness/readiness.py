@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from nightfleet.harness import behaviour, power
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.built import Built
-from nightfleet.harness.calibrate import MOST_PAIRS, PAIRS_FOR_A_NIGHT, POWER_RUNS
+from nightfleet.harness.calibrate import MOST_PAIRS, PAIRS_FOR_A_NIGHT, POWER_RUNS, RELINK_PAIRS_FOR_A_NIGHT
 from nightfleet.harness.cases import new_master
 from nightfleet.harness.determinism import compare_with_itself
 from nightfleet.harness.frontmatter import Value
@@ -38,7 +39,7 @@ __all__ = ["Examination", "Readiness", "examine"]
 DETERMINISM_S = 60.0
 FEWEST_CASES = 100
 
-Benches = Callable[[Ground, Built], AbstractContextManager[Bench]]
+Benches = Callable[[Ground, Built, Built], AbstractContextManager[Bench]]
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,14 @@ class _Course:
         self._begin("noise", "waiting for the timing lease")
         clock = _RoundClock()
         try:
-            with (self.asked.bench or self._bench)(self.ground, self._built) as bench:
-                least = self.asked.pairs
-                plan = replace(self.ground.plan(least, _cap(least)), power_runs=self.asked.power_runs)
-                found = self.ground.calibrate(bench, self._built, plan, on_round=self._on_round(clock))
+            least = self.asked.pairs
+            plan = replace(
+                self.ground.plan(least, _cap(least)),
+                relink_pairs=RELINK_PAIRS_FOR_A_NIGHT,
+                power_runs=self.asked.power_runs,
+            )
+            bench = partial(self.asked.bench or self._bench, self.ground)
+            found = self.ground.calibrate(plan, bench, on_round=self._on_round(clock), on_relink=self._on_relink)
         except TooLoadedError as loaded:
             self.findings.obstacle = str(loaded)
             return f"{loaded}; what was found so far is kept, type `nightfleet check` again on a calmer machine"
@@ -211,8 +216,8 @@ class _Course:
     def _side(self) -> Side:
         return self.ground.side(self._built)
 
-    def _bench(self, ground: Ground, built: Built) -> AbstractContextManager[Bench]:
-        return ground.bench(built, built, new_id(), on_wait=self._on_wait("noise"))
+    def _bench(self, ground: Ground, built: Built, other: Built) -> AbstractContextManager[Bench]:
+        return ground.bench(built, other, new_id(), on_wait=self._on_wait("noise"))
 
     def _on_wait(self, stage: str) -> Callable[[str, float], None]:
         def tell(why: str, waited_s: float) -> None:
@@ -238,6 +243,9 @@ class _Course:
             self.watch.progress("noise", words, counted, self.asked.pairs, left or None)
 
         return told
+
+    def _on_relink(self, done: int, of: int) -> None:
+        self._tell("noise", "pairs of the baseline and relinks of itself", done, of)
 
     def _begin(self, stage: str, words: str) -> None:
         self._started = time.monotonic()

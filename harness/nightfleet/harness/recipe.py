@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightfleet.harness.built import Built
-from nightfleet.harness.copies import copy_tree, put, take_away
+from nightfleet.harness.copies import copy_tree, put, remove, take_away
 from nightfleet.harness.inventory import ExcessError, Item, Span, settle, take_inventory
 from nightfleet.harness.job import Failure, run_job
 from nightfleet.harness.provision import Provision
 from nightfleet.harness.record import CACHE, LOG, TREE, Record, SourceFile
+from nightfleet.harness.relink import put_linkers, relinking
 from nightfleet.harness.surroundings import CACHE as HOME_CACHE
 from nightfleet.harness.surroundings import Surroundings
 from nightfleet.harness.toolchain import INSIDE_HOME
 from nightfleet.harness.tree import MODES, MTIME_S, Entry, Tree, contents, export
 from nightfleet.native import give_tree
+
+LINKERS = "linkers"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Recipe:
         start: the build that it begins from; None for nothing.
         changed: files that count as changed beside those that are.
         most_bytes: what it may leave.
+        relink: the number of another layout, see `relink`; 0 for none.
+        without: files of `start` that are to be made again.
     """
 
     key: str
@@ -36,6 +41,8 @@ class Recipe:
     provision: Provision | None
     surroundings: Surroundings
     most_bytes: int
+    relink: int = 0
+    without: Collection[str] = ()
 
     def make(self, folder: Path) -> Failure | None:
         """Fill a new folder of the store; what a failed build leaves there is for nobody."""
@@ -81,7 +88,7 @@ class Recipe:
         copy_tree(start.path.parent / CACHE, cache, share=True)
         now_s = Span(self._generation, 0, 0).first_s
         old = start.record.sources
-        for path in sorted(old.keys() - self.tree.files.keys()):
+        for path in sorted({*self.without, *old.keys()} - self.tree.files.keys()):
             take_away(place, path, now_s)
         # Files of the same kind and id are the same; ids of different sources say nothing, so contents are read.
         sources = {path: old[path] for path, entry in self._entries() if _same(old.get(path), entry)}
@@ -105,7 +112,12 @@ class Recipe:
         options["file_bytes"] = self.most_bytes
         for given in (folder / TREE, folder / CACHE):
             give_tree(given)
+        linkers = folder / LINKERS
+        if self.relink:
+            put_linkers(linkers, self.relink)
+            options = relinking(options, linkers, self.relink)
         job = run_job(folder / TREE, arena.build, options, arena.limits.build_s)
+        remove(linkers)
         (folder / LOG).write_text(job.log, encoding="utf-8")
         return job.wall_ns, job.failure
 

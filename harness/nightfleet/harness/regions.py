@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from nightfleet.harness.estimate import Estimate, small_sample
 from nightfleet.harness.rules import FEWEST_PAIRS, ORDER_WIDTH, Rules, to_gain, to_log
-from nightfleet.harness.track import Shield, Standing
+from nightfleet.harness.track import GUARD_BAR_LOG, Shield, Standing
 
 
 class Step(StrEnum):
@@ -201,6 +201,18 @@ def confirmed(ground: Ground, orders: Sequence[tuple[Estimate, Estimate]] | None
         or _lesser(ground)
         or (Step.PROMOTE, f"promoted: {ground.figure} in the confirmation")
     )
+
+
+def relinked(ground: Ground) -> Outcome:
+    """What fresh pairs of both sides in another layout say of an extraordinary claim."""
+    for s in ground.standings:
+        if s.estimate.log_gain < ground.promote or s.log_e_promote < GUARD_BAR_LOG:
+            evidence = f"e-value {math.exp(min(s.log_e_promote, 50.0)):.2g}"
+            return (
+                Step.SUSPICIOUS,
+                f"suspicious: {ground.figure} once both sides are linked to another layout ({evidence})",
+            )
+    return Step.PROMOTE, f"{ground.figure} in another layout of both sides"
 
 
 def _order_effect(ground: Ground, orders: Sequence[tuple[Estimate, Estimate]]) -> Outcome | None:

@@ -19,10 +19,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nightfleet.harness.evidence import recompute
+from nightfleet.harness.evidence import Evidence, recompute
+from nightfleet.harness.regions import Step
 from nightfleet.native import UserError, verify_digests, write_digests
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = b"nightfleet report 1\n"
 
 Verdict = Literal[
@@ -208,7 +209,7 @@ def read_report(directory: Path) -> dict[str, Any]:
         _check_array(directory / name, about)
     if content["speed"] is not None:
         try:
-            recompute(content["speed"])
+            _check_verdict(content["verification"]["verdict"], recompute(content["speed"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ReportError(f"{path}: {error}") from None
     return {**content, "root": root}
@@ -220,6 +221,14 @@ def _check_array(path: Path, about: Mapping[str, Any]) -> None:
         verify_digests(path, metadata, about["root"])
     except UserError as error:
         raise ReportError(f"{path}: {error}") from None
+
+
+def _check_verdict(verdict: str, evidence: Evidence) -> None:
+    """ValueError where a candidate is accepted against a decision."""
+    decisions = [one for one in (evidence.decision, evidence.relinked_decision) if one is not None]
+    against = [one.reason for one in decisions if one.step not in {Step.PROMOTE, Step.SIMPLIFY}]
+    if verdict in {"promote", "simplify"} and against:
+        raise ValueError(f"its verdict is {verdict!r}, and its pairs say {against[0]!r}")
 
 
 def _root(content: Mapping[str, Any]) -> str:

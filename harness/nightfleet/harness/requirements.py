@@ -101,6 +101,7 @@ def rows(findings: Findings) -> tuple[Row, ...]:
         _determinism,
         _response,
         _noise,
+        _layout,
         _clock,
         _power,
     )
@@ -239,6 +240,21 @@ def _noise(f: Findings) -> Row:
             "noise", "doubtful", f"{words}; not stable yet", "type `nightfleet check` again on a calmer machine", facts
         )
     return Row("noise", "yes", words, "", facts)
+
+
+def _layout(f: Findings) -> Row:
+    """Nothing of it has to hold: where the layout moves time, the nulls are that much further away."""
+    if f.calibrated is None:
+        return Row("layout", "no", f"not measured: {f.obstacle}")
+    found, rules = f.calibrated.summary.layout, f.calibrated.rules
+    if found.why:
+        words = f"not measured: {found.why}; a gain of a percent or two may be the layout's alone"
+        return Row("layout", "yes", words, "", found.to_dict())
+    words = (
+        f"{found.sd:.2%} (sd of {len(found.gains)} relinks, from {min(found.gains):+.2%} to {max(found.gains):+.2%})"
+    )
+    words += f"; gains up to {rules.promote_null(found.sd):.2%} are not believed"
+    return Row("layout", "yes", words, "", found.to_dict())
 
 
 def _plain(figures: NoiseFigures) -> dict[str, Any]:

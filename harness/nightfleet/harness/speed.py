@@ -183,7 +183,7 @@ class Speed:
         self._compared(self.bench.warm_up_round(self._fresh()))
 
     def _round(self) -> Round:
-        round_ = self.bench.round(self._fresh(), reference=self._referred)
+        round_ = self.bench.round(self._fresh(), reference=self.calibration.per_block)
         self._rounds.append(round_)
         return self._compared(round_)
 
@@ -191,11 +191,6 @@ class Speed:
         # Counted before anything can fail: a block that may have been seen is never fresh again.
         self._next += 1
         return self.blocks(self._next - 1)
-
-    @property
-    def _referred(self) -> bool:
-        """Whether pairs are judged relative to a reference trial of their block."""
-        return any(noise.per_block for by_quantity in self.calibration.noise.values() for noise in by_quantity.values())
 
     def _compared(self, round_: Round) -> Round:
         if round_.diverged:

@@ -32,6 +32,7 @@ __all__ = [
     "Shield",
     "Step",
     "decide",
+    "decide_relinked",
 ]
 
 
@@ -110,6 +111,20 @@ def decide(
     for pair in pairs:
         timing.add(pair)
     return timing.confirm(confirmation) if confirmation else timing.decision
+
+
+def decide_relinked(rules: Rules, calibration: Calibration, pairs: Sequence[Pair]) -> Decision:
+    """PROMOTE if an extraordinary claim holds between relinked builds of both sides, else SUSPICIOUS.
+
+    Held against the promotion's null at the bar of the guards (20), by twenty fresh pairs of each workload alone.
+    ValueError for another number.
+    """
+    fresh = _fresh(rules, pairs)
+    judged, guarding = _tracks(rules, calibration, ())
+    for round_ in fresh:
+        _extend([*judged, *guarding], round_, rules)
+    ground = _ground(rules, calibration, judged, guarding)
+    return _decision(regions.relinked(ground), ground)
 
 
 class _Rounds:
@@ -214,14 +229,20 @@ def _decision(outcome: Outcome, ground: regions.Ground) -> Decision:
     )
 
 
-def _confirm(timing: Sequential, pairs: Sequence[Pair]) -> Decision:
-    """Gain, totals and order effect come from the fresh pairs alone; guards from all pairs, as evidence adds up."""
-    rules, calibration = timing.rules, timing.calibration
+def _fresh(rules: Rules, pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The rounds of a confirmation."""
     rounds = _Rounds(rules)
     fresh = [round_ for pair in pairs for round_ in rounds.add(pair)]
     expected = CONFIRMATION_PAIRS * len(rules.workloads)
     if len(fresh) != CONFIRMATION_PAIRS or len(pairs) != expected:
         raise ValueError(f"a confirmation is {CONFIRMATION_PAIRS} pairs of each workload, {expected}; got {len(pairs)}")
+    return fresh
+
+
+def _confirm(timing: Sequential, pairs: Sequence[Pair]) -> Decision:
+    """Gain, totals and order effect come from the fresh pairs alone; guards from all pairs, as evidence adds up."""
+    rules, calibration = timing.rules, timing.calibration
+    fresh = _fresh(rules, pairs)
     judged, _ = _tracks(rules, calibration, timing.blocks)
     _, guarding = _tracks(rules, calibration, timing.blocks)
     for round_ in fresh:

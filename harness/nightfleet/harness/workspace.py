@@ -21,12 +21,13 @@ from nightfleet.harness.job import BaselineFailedError, BuildFailedError, Failur
 from nightfleet.harness.provision import Provision, lock_digest, provide
 from nightfleet.harness.recipe import Recipe
 from nightfleet.harness.record import LOG, is_intact, size_of
+from nightfleet.harness.relink import NotRelinkedError, is_relinked, programs
 from nightfleet.harness.store import Store
 from nightfleet.harness.surroundings import Profile, SandboxOptions, Surroundings
 from nightfleet.harness.tree import Tree, printable
 from nightfleet.native import __version__
 
-__all__ = ["BaselineFailedError", "BuildFailedError", "Built", "SetupFailedError", "Workspace"]
+__all__ = ["BaselineFailedError", "BuildFailedError", "Built", "NotRelinkedError", "SetupFailedError", "Workspace"]
 
 # Fixed: what one build or set-up may leave, sources and caches included.
 BUILD_BYTES = 8 << 30
@@ -59,7 +60,9 @@ class Workspace:
         self._logs = state / "logs"
         self._logs.mkdir(mode=0o700, exist_ok=True)
 
-    def build(self, tree: Tree, *, baseline: Built | None = None, changed: Collection[str] = ()) -> Built:
+    def build(
+        self, tree: Tree, *, baseline: Built | None = None, changed: Collection[str] = (), relink: int = 0
+    ) -> Built:
         """The build of a tree: a kept one, or a new one.
 
         Args:
@@ -67,8 +70,10 @@ class Workspace:
             baseline: what a candidate begins from; None for a baseline, and to build from nothing.
             changed: files to be built again although they are the same: to time a rebuild of the baseline that is
                 comparable to a candidate's. Files that differ from the baseline's are found out here.
+            relink: which other layout of the same program is wanted; 0 for the plain build.
 
         Raises:
+            NotRelinkedError: that layout cannot be had.
             BuildFailedError: a candidate's build failed.
             BaselineFailedError: the user's did; `SetupFailedError` if it was the set-up.
             UserError: inputs changed since the first build.
@@ -80,8 +85,31 @@ class Workspace:
             provision = self._provision(tree) if baseline is None else baseline.provision
             key = self._key(tree, start, changed, provision)
             recipe = Recipe(key, tree, start, frozenset(changed), provision, self.surroundings, self._most_bytes)
-            hold = self._builds.obtain(key, self._or_raise(recipe.make, tree, key, failed), is_intact)
-            return Built.of(self._builds.place(key), provision, hold)
+            plain = self._obtain(recipe, failed)
+            return plain if relink == 0 else self._relinked(plain, tree, relink)
+
+    def _relinked(self, plain: Built, tree: Tree, number: int) -> Built:
+        """A build with the programs of another linked anew: they alone if that is enough, or all from nothing."""
+        wanted = programs(plain.record, self.arena)
+        if not wanted:
+            raise NotRelinkedError("the build makes no program")
+        starts = [plain, None] if plain.record.generation < MOST_GENERATIONS else [None]
+        for start in starts:
+            key = _digest("relink", plain.key, plain.whole_digest, number, start is None)
+            recipe = Recipe(key, tree, start, (), plain.provision, self.surroundings, self._most_bytes, number, wanted)
+            try:
+                found = self._obtain(recipe, BuildFailedError)
+            except BuildFailedError as failed:
+                said = str(failed).splitlines()[0]
+                raise NotRelinkedError(f"told to link otherwise, {said}") from failed
+            if is_relinked(wanted, found.record):
+                return found
+        raise NotRelinkedError("the build gives the same bytes")
+
+    def _obtain(self, recipe: Recipe, failed: type[BuildFailedError | BaselineFailedError]) -> Built:
+        make = self._or_raise(recipe.make, recipe.tree, recipe.key, failed)
+        hold = self._builds.obtain(recipe.key, make, is_intact)
+        return Built.of(self._builds.place(recipe.key), recipe.provision, hold)
 
     def sandbox_options(self, profile: Profile, built: Built) -> SandboxOptions:
         """Keyword arguments of every `Sandbox` that runs something of a build; only tree and cores are missing.
