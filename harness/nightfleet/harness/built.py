@@ -1,10 +1,11 @@
 """A build that is done: where it is, what it made, and whether it is still that."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightfleet.harness.inventory import ExcessError, inventory_digest, take_inventory
+from nightfleet.harness.inventory import ExcessError, Item, inventory_digest, take_inventory
 from nightfleet.harness.provision import Provision
 from nightfleet.harness.record import LOG, TREE, Record
 from nightfleet.harness.store import Hold
@@ -49,9 +50,7 @@ class Built:
         return cls(
             path=folder / TREE,
             key=record.key,
-            artefact_digest=inventory_digest(
-                {path: item for path, item in record.artefacts.items() if not BOOKKEEPING.search(path)}
-            ),
+            artefact_digest=_artefact_digest(record.artefacts),
             whole_digest=inventory_digest(record.files),
             build_ns=record.build_ns,
             log=folder / LOG,
@@ -61,8 +60,11 @@ class Built:
             _hold=hold,
         )
 
-    def check(self, copy: Path | None = None) -> None:
+    def check(self, copy: Path | None = None) -> str:
         """Read everything again: the directory, or a copy of it, must be what was built.
+
+        Returns:
+            The artefact digest of what lies there now, which is that of the build.
 
         Raises:
             MachineError: it is not; the message names the first file that differs.
@@ -79,7 +81,12 @@ class Built:
                 f"{place} is no longer what was built: {printable(first)} differs; "
                 f"remove {self.path.parent} to build again"
             )
+        return _artefact_digest({path: now[path] for path in self.record.artefacts})
 
     def release(self) -> None:
         """Let `gc` have the build. May be called twice; happens by itself when nothing refers to this any more."""
         self._hold.release()
+
+
+def _artefact_digest(artefacts: Mapping[str, Item]) -> str:
+    return inventory_digest({path: item for path, item in artefacts.items() if not BOOKKEEPING.search(path)})

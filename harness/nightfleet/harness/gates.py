@@ -124,6 +124,7 @@ class Gates:
     def behaviour(self) -> None:
         """Every case, in random order, on all cores, both sides: every record is hashed, and they are equal."""
         with self._gate("behaviour") as gate:
+            self._unchanged(gate)
             seen = self._compare(self.pools.behaviour(), "behaviour")
             self._behaviour = seen
             self.arrays = tuple(
@@ -174,7 +175,9 @@ class Gates:
     def speed(self) -> None:
         """Interleaved pairs in an order drawn by coin, each on a fresh block, every timed record compared."""
         with self._gate("speed") as gate:
+            self._unchanged(gate)
             result = self._timed(gate)
+            self._unchanged(gate)
             if result.diverged:
                 name, cases = next(iter(result.diverged.items()))
                 gate.no("incorrect", f"a timed record differs: case {cases[0]} of workload {name}", cases=list(cases))
@@ -249,6 +252,7 @@ class Gates:
         spans = self.pools.escalation(self._next_block)
         if not spans:
             return "there are no further cases than those of the manifests"
+        self._unchanged(gate)
         seen = self._compare(spans, gate.name)
         gate.facts |= {"cases": seen.cases, "diverged": seen.divergences}
         self._judge(gate, seen)
@@ -342,6 +346,11 @@ class Gates:
         if self._overlay.tree is None:
             raise AssertionError("a candidate out of scope has no tree")
         return self._overlay.tree
+
+    def _unchanged(self, gate: Passing) -> None:
+        """Hold both builds against what was built. MachineError, naming the file, where something else wrote there."""
+        self._tell(gate.name, "reading both builds again")
+        gate.facts["artefacts"] = {"baseline": self._baseline.check(), "candidate": self._candidate.check()}
 
     def _compare(self, spans: list[Span], gate: str) -> Behaviour:
         def tell(news: behaviour.Progress) -> None:
