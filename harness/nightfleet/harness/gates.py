@@ -280,14 +280,13 @@ class Gates:
         else:
             verdict = "simplify" if self.request.purpose == "simplify" else "promote"
             reason = decision.reason if decision is not None else ""
-        pairs = 0 if self._speed is None else len(self._speed.pairs) + len(self._speed.confirmation)
         return Verification(
             self.request.id,
             verdict,
             reason,
             tuple(gates),
             gain=gain,
-            pairs=pairs,
+            pairs=self.pairs,
             cases=0 if self._behaviour is None else self._behaviour.cases,
             diverged=0 if self._behaviour is None else self._behaviour.divergences,
             extraordinary=decision is not None and decision.extraordinary,
@@ -303,6 +302,11 @@ class Gates:
     def evidence(self) -> dict[str, Any] | None:
         """All that was timed, for the report."""
         return None if self._speed is None else self._evidence.to_dict()
+
+    @property
+    def pairs(self) -> int:
+        """How many were timed and count, those of the confirmation included."""
+        return 0 if self._speed is None else len(self._speed.pairs) + len(self._speed.confirmation)
 
     def subject(self) -> dict[str, Any]:
         """What was compared, and by what."""

@@ -38,5 +38,8 @@ class Passing:
 
     def cut_short(self, error: BaseException) -> None:
         """Say that it found nothing out, for a cause that is not the candidate's."""
+        if isinstance(error, KeyboardInterrupt):
+            self.passed, self.reason = None, "cut short: interrupted"
+            return
         words = str(error).splitlines()
         self.passed, self.reason = None, f"cut short: {words[0] if words else type(error).__name__}"

@@ -12,7 +12,7 @@ from nightfleet.harness.report import Verification, write_report
 from nightfleet.harness.request import Request, Watch
 from nightfleet.native import MachineError
 
-__all__ = ["CutShortError", "verify"]
+__all__ = ["CutShortError", "Interrupted", "verify"]
 
 
 class CutShortError(MachineError):
@@ -28,6 +28,19 @@ class CutShortError(MachineError):
         self.found, self.report = found, report
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody ended it (Ctrl-C) while the speed was measured or later. What was found until then is kept.
+
+    Attributes:
+        found: with the verdict "undecided".
+        report: the directory of its report.
+    """
+
+    def __init__(self, found: Verification, report: Path) -> None:
+        super().__init__(found.reason)
+        self.found, self.report = found, report
+
+
 def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
     """Take one candidate through the gates.
 
@@ -36,6 +49,7 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
 
     Raises:
         CutShortError: the machine is too loaded to time, or failed while it timed; a report is there.
+        Interrupted: somebody pressed Ctrl-C once the timing had begun; a report is there.
         nightfleet.native.UserError: the baseline, or the program, cannot be judged.
         nightfleet.native.MachineError: the machine could not do its part.
     """
@@ -57,6 +71,11 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
         gates.ended = Ended("undecided", str(error))
         found, report = _reported(gates)
         raise CutShortError(str(error), found, report) from error
+    except KeyboardInterrupt:
+        if not gates.timed:
+            raise
+        gates.ended = Ended("undecided", f"interrupted after {gates.pairs} pairs")
+        raise Interrupted(*_reported(gates)) from None
     return _reported(gates)
 
 

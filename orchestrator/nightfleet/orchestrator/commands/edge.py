@@ -5,13 +5,14 @@
 | 0 | done |
 | 1 | the answer is no |
 | 2 | the tool could not do its job: an impossible request, a machine that cannot, a defect in nightfleet |
-| 130 | interrupted by Ctrl-C |
+| 130 | interrupted by Ctrl-C or SIGTERM |
 
 Below this file nothing prints an error: a command returns, answers no with `typer.Exit(ANSWER_IS_NO)`, or raises.
 """
 
 import errno
 import importlib.metadata
+import signal
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -86,6 +87,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: always, with one of the codes above.
     """
+    # Who ends a job politely gets what Ctrl-C gets: every process ended, and what was measured kept.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(arguments, prog_name="nightfleet")
     except SystemExit as ending:

@@ -43,6 +43,7 @@ def verify(
 
     Example: `nightfleet verify main my-branch`
     """
+    from nightfleet.harness.verify import Interrupted
     from nightfleet.harness.verify import verify as judge
     from nightfleet.orchestrator.commands.watching import Watching
 
@@ -51,6 +52,9 @@ def verify(
         request = _request(Path.cwd(), baseline, candidate, program, purpose)
         with Watching(console) as watching:
             found, report = judge(request, watching)
+    except Interrupted as stopped:
+        typer.echo(f"nightfleet: what was found in {stopped.found.pairs} pairs is kept in {stopped.report}", err=True)
+        raise
     except Exception as error:
         if as_json:
             typer.echo(json.dumps(_without_verdict(error), indent=2))
