@@ -17,13 +17,27 @@ class Calm:
 
     real: PairRunner
     ran: list[Draw] = field(default_factory=list)
+    drawn: int = 0
 
     def warm_up(self, block: Any) -> Any:
         return self._calm(self.real.warm_up(block))
 
     def draw(self, block: Any, *, wait_s: float) -> Draw:
         del wait_s
-        return self.real.warm_up(block).draw
+        tossed = self.real.warm_up(block).draw
+        draw = Draw(
+            index=self.drawn,
+            block=tossed.block,
+            candidate_first=tossed.candidate_first,
+            baseline_copy=tossed.baseline_copy,
+            candidate_copy=tossed.candidate_copy,
+        )
+        self.resume([draw])
+        return draw
+
+    def resume(self, draws: list[Draw]) -> None:
+        self.real.resume(draws)
+        self.drawn = max([self.drawn, *(draw.index + 1 for draw in draws)])
 
     def run(self, draw: Draw) -> Any:
         self.ran.append(draw)

@@ -1,6 +1,5 @@
 """Timed pairs: the coin, what is recorded before it is run, what voids a pair, what a hostile trial cannot change."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from nightfleet.harness.journal import read_journal
 from nightfleet.harness.pairs import COPIES, PairBench, valid_pairs
 from nightfleet.native import (
     Draw,
@@ -125,6 +125,39 @@ def test_a_draw_of_another_runner_is_refused(sides: list[list[Sandbox]], lease: 
         runner(sides, lease).run(drawn(0))
     with pytest.raises(UserError, match="does not have"):
         runner(sides, lease).run(drawn(2**64 - 1, copy=COPIES))
+
+
+def test_a_recorded_draw_is_taken_up_and_indices_go_on_behind_it(sides: list[list[Sandbox]], lease: Lease) -> None:
+    bench = runner(sides, lease)
+    left = drawn(6, first=True, copy=2, block=[3, 4])
+    bench.resume([drawn(4), left])
+    pair = bench.run(left)
+    assert pair.draw == left
+    assert pair.identical
+    with pytest.raises(UserError, match=r"6 was not drawn here for this block \(next is 7\)"):
+        bench.run(drawn(6, block=[3]))
+    with pytest.raises(UserError, match="5 was not drawn here"):
+        bench.run(drawn(5))
+
+
+@pytest.mark.parametrize(
+    ("forged", "why"),
+    [
+        (drawn(4, block=[9]), "4 was drawn for another block"),
+        (drawn(2**64 - 1), "no timing has an index"),
+        (drawn(5, copy=COPIES), "does not have"),
+        (drawn(5, block=[-1]), "outside"),
+    ],
+)
+def test_a_draw_that_cannot_be_is_not_taken_up_nor_are_those_beside_it(
+    sides: list[list[Sandbox]], lease: Lease, forged: Draw, why: str
+) -> None:
+    bench = runner(sides, lease)
+    bench.resume([drawn(4)])
+    with pytest.raises(UserError, match=why):
+        bench.resume([drawn(7), forged])
+    with pytest.raises(UserError, match=r"7 was not drawn here for this block \(next is 5\)"):
+        bench.run(drawn(7))
 
 
 def test_fewer_copies_or_other_cores_are_refused(sides: list[list[Sandbox]], lease: Lease, tree: Path) -> None:
@@ -269,10 +302,11 @@ def test_the_journal_has_every_coin_before_its_pair_runs(
                 return real.warm_up(block).draw
 
             def run(self, draw: Draw) -> object:
-                lines = [json.loads(line) for line in journal.read_text().splitlines()]
-                seen.append(len(lines))
-                assert lines[-1]["block"] == draw.block.tolist()
-                assert lines[-1]["candidate_first"] is draw.candidate_first
+                recorded = read_journal(journal)
+                seen.append(len(recorded.entries))
+                assert recorded.entries[-1].draws == {"": draw}
+                assert not recorded.entries[-1].results
+                assert all(entry.results for entry in recorded.entries[:-1])
                 return real.run(draw)
 
         bench._runners[""] = Watching()  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from simulated import Simulated, calibrated
 
 from nightfleet.harness.cases import Cases
 from nightfleet.harness.evidence import recompute
+from nightfleet.harness.journal import read_journal
 from nightfleet.harness.noise import calibrate
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.rounds import Blocks
@@ -178,6 +179,31 @@ def test_a_timing_that_waits_for_its_confirmation_goes_straight_to_it() -> None:
     assert again.decision.step is Step.PROMOTE
 
 
+@pytest.mark.parametrize("rules", [WALL, TWO])
+@pytest.mark.parametrize("left", [1, 7, CONFIRMATION_PAIRS])
+def test_a_confirmation_goes_on_where_it_was_left(rules: Rules, left: int) -> None:
+    given, calibration = (both if rules is TWO else blocks), calibrated(rules)
+    gain = dict.fromkeys(rules.workloads, 0.12)
+    first = Speed(Simulated(gain=gain), rules, calibration, given).run()
+    recorded = (*first.pairs, *first.confirmation[: left * len(rules.workloads)])
+    again = Speed(
+        Simulated(gain=gain, seed=3), rules, calibration, given, previous=recorded, first_block=first.next_block
+    ).run()
+    assert again.pairs == first.pairs
+    assert (*again.pairs, *again.confirmation)[: len(recorded)] == recorded
+    assert len(again.rounds) == CONFIRMATION_PAIRS - left
+    assert len(again.confirmation) == len(first.confirmation)
+    assert again.decision.step is Step.PROMOTE
+    if left == CONFIRMATION_PAIRS:
+        assert again.decision == first.decision
+
+
+def test_more_than_a_confirmation_is_refused() -> None:
+    first = timed(Simulated(gain=0.12))
+    with pytest.raises(ValueError, match="a confirmation is 20 pairs"):
+        timed(Simulated(), previous=(*first.pairs, *first.confirmation, first.pairs[0]))
+
+
 def test_an_undecided_one_is_continued_beyond_the_cap_only_when_asked() -> None:
     noisy = Simulated(gain=0.035, sd=0.10, seed=4)
     at_cap = timed(noisy)
@@ -242,8 +268,9 @@ def test_a_candidate_that_works_half_as_much_is_measured_as_such(tmp_path: Path)
     gains = [1 - pair.candidate.wall_ns / pair.baseline.wall_ns for pair in (*result.pairs, *result.confirmation)]
     assert 0.25 < float(np.median(gains)) < 0.6
     assert result.decision.step in {Step.PROMOTE, Step.UNDECIDED, Step.SUSPICIOUS}
-    lines = (tmp_path / "draws.jsonl").read_text().splitlines()
-    assert len(lines) == len(result.rounds)
+    recorded = read_journal(tmp_path / "draws.jsonl")
+    assert recorded.pairs == (*result.pairs, *result.confirmation)
+    assert recorded.next_block == result.next_block
 
 
 @pytest.mark.usefixtures("quiet_machine")

@@ -3,6 +3,7 @@
 //! The draw and the run are two calls, so that the caller can record the coin before anything runs:
 //! an order that could be chosen, or forgotten, after the fact would be no coin.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,10 +31,13 @@ const ROUSE: Duration = Duration::from_millis(2);
 /// The index of a pair that is never counted.
 pub const WARM_UP: u64 = u64::MAX;
 
+/// More draws than any timing has; indices beyond it are forged.
+const MOST_DRAWS: u64 = 1 << 32;
+
 /// What is fixed for one pair before it runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Draw {
-    /// Counts the draws of a runner from 0.
+    /// Counts the draws of a timing from 0.
     pub index: u64,
     /// The cases.
     pub block: Vec<i64>,
@@ -88,7 +92,7 @@ pub struct PairRunner {
     seed: u64,
     bounds: Bounds,
     /// Blocks of the draws so far, by index.
-    drawn: Vec<Vec<i64>>,
+    drawn: BTreeMap<u64, Vec<i64>>,
 }
 
 /// What a lease holds and what it leaves.
@@ -134,7 +138,7 @@ impl PairRunner {
             }
         }
         check_filters(&sides.filters, &workload, &cores, cancel)?;
-        Ok(Self { sides, workload, cores, seed, bounds, drawn: Vec::new() })
+        Ok(Self { sides, workload, cores, seed, bounds, drawn: BTreeMap::new() })
     }
 
     /// Waits until the leased cores are calm, then draws coin and copies. Errors: `Machine` when they
@@ -142,9 +146,35 @@ impl PairRunner {
     pub fn draw(&mut self, block: Vec<i64>, wait: Duration, cancel: &AtomicBool) -> Result<Draw> {
         self.workload.check_block(&block)?;
         self.await_calm(wait, cancel)?;
-        let draw = self.toss(self.drawn.len() as u64, block)?;
-        self.drawn.push(draw.block.clone());
+        let draw = self.toss(next_index(&self.drawn), block)?;
+        self.drawn.insert(draw.index, draw.block.clone());
         Ok(draw)
+    }
+
+    /// Takes up draws that were recorded before this runner was made: each may be run again, and indices go on behind
+    /// them. All or none. Errors: `User` for a draw that could not have come from such a runner, or whose index stands
+    /// for another block.
+    pub fn resume(&mut self, draws: &[Draw]) -> Result<()> {
+        let mut drawn = self.drawn.clone();
+        for draw in draws {
+            self.workload.check_block(&draw.block)?;
+            self.copies(draw)?;
+            if draw.index >= MOST_DRAWS {
+                return Err(Error::User(format!("draw: no timing has an index of {}", draw.index)));
+            }
+            let before = drawn.insert(draw.index, draw.block.clone());
+            if before.is_some_and(|block| block != draw.block) {
+                return Err(Error::User(format!("draw: {} was drawn for another block", draw.index)));
+            }
+        }
+        self.drawn = drawn;
+        Ok(())
+    }
+
+    fn copies(&self, draw: &Draw) -> Result<(&Shared, &Shared)> {
+        let missing = || Error::User("draw: names a copy that this runner does not have".to_owned());
+        let baseline = self.sides.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
+        Ok((baseline, self.sides.candidate.get(draw.candidate_copy).ok_or_else(missing)?))
     }
 
     /// Draws a pair that warms caches up and is never counted; it takes no index.
@@ -208,20 +238,17 @@ impl PairRunner {
     }
 
     /// Runs a drawn pair. Call it again with the same draw when it was broken off: the coin stays.
-    /// Errors: `User` for a draw that is not this runner's, `Machine`, `Interrupted`.
+    /// Errors: `User` for a draw that was neither drawn nor taken up here, `Machine`, `Interrupted`.
     pub fn run(&self, draw: &Draw, cancel: &AtomicBool) -> Result<Pair> {
-        let missing = || Error::User("draw: names a copy that this runner does not have".to_owned());
         self.workload.check_block(&draw.block)?;
-        let issued = usize::try_from(draw.index).ok().and_then(|index| self.drawn.get(index));
-        if draw.index != WARM_UP && issued != Some(&draw.block) {
-            let next = self.drawn.len();
+        if draw.index != WARM_UP && self.drawn.get(&draw.index) != Some(&draw.block) {
+            let next = next_index(&self.drawn);
             return Err(Error::User(format!(
                 "draw: {} was not drawn here for this block (next is {next})",
                 draw.index
             )));
         }
-        let baseline = self.sides.baseline.get(draw.baseline_copy).ok_or_else(missing)?;
-        let candidate = self.sides.candidate.get(draw.candidate_copy).ok_or_else(missing)?;
+        let (baseline, candidate) = self.copies(draw)?;
         self.rouse()?;
         let (before, clocks) = (Snapshot::read()?, Clocks::read()?);
         let (baseline, candidate) = if draw.candidate_first {
@@ -266,6 +293,10 @@ impl PairRunner {
         }
         Ok((stolen > 0).then(|| format!("{} ms were stolen from the leased cores", stolen * 10)))
     }
+}
+
+fn next_index(drawn: &BTreeMap<u64, Vec<i64>>) -> u64 {
+    drawn.last_key_value().map_or(0, |(index, _)| index + 1)
 }
 
 fn check_filters(filters: &[Shared], workload: &Workload, cores: &Cores, cancel: &AtomicBool) -> Result<()> {

@@ -836,6 +836,11 @@ impl PairRunner {
         self.work(py, |runner, cancel| runner.draw(block.0, wait, cancel)).map(Draw)
     }
 
+    fn resume(&self, py: Python<'_>, draws: Vec<Bound<'_, Draw>>) -> PyResult<()> {
+        let draws: Vec<_> = draws.iter().map(|draw| draw.get().0.clone()).collect();
+        self.work(py, |runner, _| runner.resume(&draws))
+    }
+
     fn run(&self, py: Python<'_>, draw: &Bound<'_, Draw>) -> PyResult<Pair> {
         let draw = &draw.get().0;
         self.on(py, |runner, cancel| runner.run(draw, cancel))

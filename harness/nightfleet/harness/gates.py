@@ -1,5 +1,6 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -400,11 +401,13 @@ class Gates:
             finally:
                 self._keep(gate, speed.result, self._calibrated)
 
-    def _bench(self, baseline: Built, candidate: Built, gate: str = "speed") -> PairBench:
+    def _bench(self, baseline: Built, candidate: Built, gate: str = "speed", what: str = "") -> PairBench:
+        """A bench with a journal of its own: `what` tells several of one gate apart."""
+
         def waiting(why: str, waited_s: float) -> None:
             self._tell(gate, f"waiting {waited_s:.0f} s: {why}")
 
-        return self.ground.bench(baseline, candidate, self.request.id, on_wait=waiting)
+        return self.ground.bench(baseline, candidate, f"{self.request.id}-{what or gate}", on_wait=waiting)
 
     def _calibrate(self) -> Calibrated:
         def tell(_round: Round, counted: int) -> None:
@@ -414,8 +417,13 @@ class Gates:
         def tell_relinks(done: int, of: int) -> None:
             self.watch.progress("speed", "calibrating: the baseline against relinks of itself", done, of, None)
 
+        numbers = itertools.count()
+
+        def bench(baseline: Built, other: Built) -> PairBench:
+            return self._bench(baseline, other, what=f"calibration-{next(numbers)}")
+
         plan = self.ground.plan(PAIRS_FOR_VERIFY, MOST_CALIBRATION_PAIRS)
-        return self.ground.calibrate(plan, self._bench, on_round=tell, on_relink=tell_relinks)
+        return self.ground.calibrate(plan, bench, on_round=tell, on_relink=tell_relinks)
 
     def _keep(self, gate: Passing, result: SpeedResult, calibrated: Calibrated) -> None:
         self._speed, self._next_block = result, result.next_block

@@ -1,20 +1,20 @@
 """A bench for timed pairs: the lease, fresh copies of both trees, their sandboxes, and a journal of every coin."""
 
-import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nightfleet.harness.copies import disk, refresh
+from nightfleet.harness.inventory import inventory_digest, take_inventory
+from nightfleet.harness.journal import BadEnd, Entry, Journal, Recorded, Result, SideName
 from nightfleet.harness.reading import Pair as TimedPair
 from nightfleet.harness.reading import Reading
 from nightfleet.harness.rounds import Blocks, BrokenError, Round, TooLoadedError
@@ -67,7 +67,8 @@ class PairBench:
         candidate: another; the same one for A/A pairs.
         workload: what to run; several by name make rounds: a pair of each, under one coin.
         seed: of the record hashes, in [0, 2**64).
-        journal: each draw is appended here, as a line of JSON, before anything runs.
+        journal: every draw is on disk here before anything runs, and every result before the next draw. Where there is
+            one of this timing already, it is gone on with: see `recorded`.
         sandbox: further keyword arguments of both sides' `Sandbox` (read, env, memory_bytes, …).
         patience_s: how long to wait for the leased cores to become calm before a pair.
         on_wait: told what we wait for (another's timing lease, a calm machine), and for how long so far (s).
@@ -91,15 +92,16 @@ class PairBench:
     _sides: tuple["_Copies", "_Copies"] = field(init=False)
     _sieves: list[Sandbox] = field(init=False)
     _fresh: bool = field(init=False)
-    _journal: IO[str] = field(init=False)
+    _journal: Journal = field(init=False)
+    _ended: Round | None = field(default=None, init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __enter__(self) -> Self:
         """Take the lease, copy both trees and build their sandboxes.
 
         Raises:
-            nightfleet.native.UserError: for trees or commands that cannot be.
-            nightfleet.native.MachineError: where the kernel withholds what a sandbox needs.
+            nightfleet.native.UserError: for trees or commands that cannot be, and for another timing's journal.
+            nightfleet.native.MachineError: where the kernel withholds what a sandbox needs, and for a damaged journal.
         """
         with ExitStack() as stack:
             self.lease = stack.enter_context(
@@ -115,7 +117,8 @@ class PairBench:
             pages = f"lost: {lost}; copies can differ by up to 1.7% for as long as they exist" if lost else NEW_PAGES
             self.facts = {**baseline.sandboxes[0].facts, "fresh pages": pages}
             self._runners = {name: self._runner(workload) for name, workload in self._workloads.items()}
-            self._journal = stack.enter_context(self.journal.open("a", encoding="utf-8"))
+            self._journal = stack.enter_context(Journal(self.journal, self._heading))
+            self._take_up()
             self._stack = stack.pop_all()
         return self
 
@@ -127,6 +130,26 @@ class PairBench:
     ) -> None:
         """End every sandbox, remove every copy, give the lease back."""
         self._stack.close()
+
+    @property
+    def recorded(self) -> Recorded:
+        """What stands in the journal: of earlier runs of this timing, killed ones too, and of this one."""
+        return self._journal.recorded
+
+    @property
+    def _heading(self) -> dict[str, Any]:
+        """What makes a timing this one. The seed is new for each verification, and so are its cases."""
+        trees = [side.tree if isinstance(side, Side) else side for side in (self.baseline, self.candidate)]
+        digests = {tree: inventory_digest(take_inventory(tree)) for tree in set(trees)}
+        return {"sides": [digests[tree] for tree in trees], "workloads": list(self._workloads), "seed": self.seed}
+
+    def _take_up(self) -> None:
+        """What was recorded binds this run: its draws and indices, its bad ends, and a record that differed."""
+        for name, runner in self._runners.items():
+            runner.resume([entry.draws[name] for entry in self.recorded.entries if name in entry.draws])
+        self.counts.repeated = min(REPEATS, len(self.recorded.bad_ends))
+        if self.recorded.diverged is not None:
+            self._ended = _round(self.recorded.diverged)
 
     @property
     def _workloads(self) -> Mapping[str, Workload]:
@@ -173,22 +196,30 @@ class PairBench:
     def warm_up(self, block: Block) -> Pair:
         """Run the one pair of the only workload that is never counted."""
         (name,) = self._workloads
-        return self._warm_up(name, block)
+        return self._warm_up({name: block})[name]
 
     def pair(self, block: Block) -> Pair:
         """Draw, record and run one pair of the only workload. A void pair is returned too; see `Pair.void`.
 
-        Raises as `round`.
+        An unfinished pair comes first, and raises, as in `round`.
         """
         (name,) = self._workloads
-        return self._play({name: block})[name]
+        self._check_ends()
+        return self._play(self._begin({name: block}, reference=False))[name]
 
     def warm_up_round(self, blocks: Blocks) -> Round:
         """Run a pair of each workload that is never counted. Raises as `round`."""
-        return self._round({name: self._warm_up(name, block) for name, block in blocks.items()}, {})
+        self._check_ends()
+        if self._ended is None:
+            self._warm_up(blocks)
+        return self._ended or _round(self.recorded.entries[-1])
 
     def round(self, blocks: Blocks, *, reference: bool = False) -> Round:
         """Draw, record and run one pair of each workload, on a block each, under one coin and from the same copies.
+
+        A round that was drawn and left no result, since an earlier run was ended in it, comes first: on its own blocks,
+        with its own coin, copies and references; `blocks` are not used then. Where a record differed in an earlier run,
+        that round is given back and nothing is run.
 
         Args:
             blocks: one for each workload.
@@ -198,12 +229,17 @@ class PairBench:
             BrokenError: when the candidate ended badly twice.
             TooLoadedError: when more than a tenth of at least 20 rounds were void.
             nightfleet.native.UserError: when the baseline ended badly twice.
-            nightfleet.native.MachineError: when the leased cores do not become calm.
+            nightfleet.native.MachineError: when the leased cores do not become calm, and when the harness was ended
+                twice in one pair.
         """
-        references = self.reference(blocks) if reference else {}
-        return self._round(self._play(blocks), references)
+        self._check_ends()
+        if self._ended is not None:
+            return self._ended
+        entry = self._begin(blocks, reference=reference)
+        self._play(entry)
+        return _round(entry)
 
-    def reference(self, blocks: Blocks) -> dict[str, Reading]:
+    def reference(self, blocks: Mapping[str, Block]) -> dict[str, Reading]:
         """One baseline trial of each block by itself. UserError when it does not end well."""
         sandbox = self._sides[0].sandboxes[self.counts.pairs % COPIES]
         return {name: self._alone(sandbox, name, block) for name, block in blocks.items()}
@@ -223,36 +259,51 @@ class PairBench:
             raise UserError(f"the baseline ended with {trial.outcome[0][0]} in a trial by itself{_of(name)}")
         return Reading(int(trial.wall_ns[0, 0]), _known(int(trial.cpu_ns[0, 0])), _known(int(trial.peak_bytes[0, 0])))
 
-    def _play(self, blocks: Mapping[str, Block]) -> dict[str, Pair]:
-        draws = self._draws(blocks)
+    def _begin(self, blocks: Mapping[str, Block], *, reference: bool) -> Entry:
+        """The round to run, recorded: the unfinished one, or a new one."""
+        if self.recorded.unfinished is not None:
+            return self._journal.again()
+        references = self.reference(blocks) if reference else {}
+        return self._journal.draw(self._draws(blocks), references)
+
+    def _play(self, entry: Entry) -> dict[str, Pair]:
+        """Run what has no result yet of a round, and record it."""
         played: dict[str, Pair] = {}
-        for name, draw in draws.items():
-            played[name] = self._ended_well(name, draw)
-            if played[name].void:
-                break  # the round does not count, whatever its other workloads would say
-        self._count(played)
+        while (name := entry.unfinished) is not None:
+            with self._stoppable(entry, name):
+                played[name] = self._ended_well(name, entry.draws[name])
+            self._journal.result(entry, _result(name, played[name], entry.references.get(name)))
+        self._count(entry)
         return played
 
-    def _count(self, played: Mapping[str, Pair]) -> None:
-        pairs = list(played.values())
+    @contextmanager
+    def _stoppable(self, entry: Entry, name: str) -> Iterator[None]:
+        """Somebody may stop the harness as often as they like; only what ended it otherwise counts as a failed try."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._journal.stopped(entry, name)
+            raise
+
+    def _count(self, entry: Entry) -> None:
         self.counts.pairs += 1
-        self.counts.candidate_first += pairs[0].draw.candidate_first
-        self.counts.void += pairs[-1].void is not None
+        self.counts.candidate_first += next(iter(entry.draws.values())).candidate_first
+        self.counts.void += entry.void is not None
         if self.counts.pairs >= 20 and self.counts.void > MAX_VOID_SHARE * self.counts.pairs:
             raise TooLoadedError(
                 f"machine too loaded to time: {self.counts.void} of {self.counts.pairs} pairs were void "
-                f"(the limit is {MAX_VOID_SHARE:.0%}); the last: {pairs[-1].void}"
+                f"(the limit is {MAX_VOID_SHARE:.0%}); the last: {entry.void}"
             )
 
     def _draws(self, blocks: Mapping[str, Block]) -> dict[str, Draw]:
-        """A draw for each workload, recorded.
+        """A draw for each workload.
 
         The coin and the copies are those of the last, which is tossed when every look at the load is over: what has
         been seen of the machine cannot depend on the coin.
         """
         own = {name: self._draw(name, block) for name, block in blocks.items()}
         last = list(own.values())[-1]
-        draws = {
+        return {
             name: Draw(
                 index=draw.index,
                 block=draw.block,
@@ -262,9 +313,6 @@ class PairBench:
             )
             for name, draw in own.items()
         }
-        for name, draw in draws.items():
-            self._record(name, draw)
-        return draws
 
     def _draw(self, name: str, block: Block) -> Draw:
         """Draw once the leased cores are calm, telling the one who waits why it takes so long."""
@@ -280,34 +328,42 @@ class PairBench:
                 if self.on_wait is not None:
                     self.on_wait(str(busy), waited)
 
-    def _record(self, name: str, draw: Draw) -> None:
-        line = {
-            "workload": name,
-            "index": draw.index,
-            "candidate_first": draw.candidate_first,
-            "baseline_copy": draw.baseline_copy,
-            "candidate_copy": draw.candidate_copy,
-            "block": draw.block.tolist(),
-        }
-        self._journal.write(json.dumps(line) + "\n")
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
-
-    def _warm_up(self, name: str, block: Block) -> Pair:
-        pair = self._runners[name].warm_up(block)
-        return pair if _well(pair) else self._ended_well(name, pair.draw)
+    def _warm_up(self, blocks: Mapping[str, Block]) -> dict[str, Pair]:
+        entry = self._journal.warm_up({name: np.asarray(block, dtype=np.int64) for name, block in blocks.items()})
+        pairs: dict[str, Pair] = {}
+        for name, block in blocks.items():
+            pair = self._runners[name].warm_up(block)
+            if not _well(pair):
+                self._bad_end(name, pair)
+                pair = self._ended_well(name, pair.draw)
+            self._journal.result(entry, _result(name, pair, None))
+            pairs[name] = pair
+        return pairs
 
     def _ended_well(self, name: str, draw: Draw) -> Pair:
         """Run a draw; once in a timing run it again as it was drawn, when a side ended badly."""
         pair = self._run(name, draw)
-        if not _well(pair) and self.counts.repeated < REPEATS:
-            self.counts.repeated += 1
+        while not _well(pair):
+            self._bad_end(name, pair)
             pair = self._run(name, draw)
-        if _well(pair):
-            return pair
-        if pair.baseline.outcome != "ok":
-            raise UserError(_ended("the baseline", name, pair.baseline))
-        raise BrokenError(name, pair.candidate, _ended("the candidate", name, pair.candidate))
+        return pair
+
+    def _bad_end(self, name: str, pair: Pair) -> None:
+        """Record it. Raises as `_check_ends` when the timing had one before."""
+        side: SideName = "baseline" if pair.baseline.outcome != "ok" else "candidate"
+        trial: Completed = getattr(pair, side)
+        self._journal.bad_end(BadEnd(side, name, _ended(f"the {side}", name, trial)))
+        self._check_ends(trial)
+        self.counts.repeated += 1
+
+    def _check_ends(self, trial: Completed | None = None) -> None:
+        """UserError or BrokenError when more runs of this timing ended badly than are repeated."""
+        if len(self.recorded.bad_ends) <= REPEATS:
+            return
+        last = self.recorded.bad_ends[-1]
+        if last.side == "baseline":
+            raise UserError(last.why)
+        raise BrokenError(last.workload, trial, last.why)
 
     def _run(self, name: str, draw: Draw) -> Pair:
         if self._fresh:
@@ -318,15 +374,6 @@ class PairBench:
                 for side, copy in reversed(turns) if draw.candidate_first else turns:
                     refresh(side.copies[copy], side.tree)
         return self._runners[name].run(draw)
-
-    def _round(self, played: Mapping[str, Pair], references: Mapping[str, Reading]) -> Round:
-        return Round(
-            {name: pair.draw for name, pair in played.items()},
-            tuple(_timed(name, pair, references.get(name)) for name, pair in played.items()),
-            next((pair.void for pair in played.values() if pair.void), None),
-            {name: _diverged(pair) for name, pair in played.items() if _diverged(pair)},
-            max(trial.tasks for pair in played.values() for trial in (pair.baseline, pair.candidate)),
-        )
 
 
 @dataclass(frozen=True)
@@ -367,8 +414,19 @@ def _diverged(pair: Pair) -> tuple[int, ...]:
     return tuple(pair.diverged)
 
 
-def _timed(name: str, pair: Pair, reference: Reading | None) -> TimedPair:
-    return TimedPair(pair.draw.candidate_first, _reading(pair.baseline), _reading(pair.candidate), name, reference)
+def _round(entry: Entry) -> Round:
+    return Round(
+        {name: entry.draws[name] for name in entry.results if name in entry.draws},
+        tuple(result.pair for result in entry.results.values()),
+        entry.void,
+        entry.diverged,
+        max(result.tasks for result in entry.results.values()),
+    )
+
+
+def _result(name: str, pair: Pair, reference: Reading | None) -> Result:
+    timed = TimedPair(pair.draw.candidate_first, _reading(pair.baseline), _reading(pair.candidate), name, reference)
+    return Result(timed, pair.void, _diverged(pair), max(pair.baseline.tasks, pair.candidate.tasks))
 
 
 def _reading(trial: Completed) -> Reading:

@@ -83,7 +83,8 @@ class Speed:
         calibration: frozen before pair 1.
         blocks: the blocks of a round, by its number; no number is asked for twice.
         behaviour: what the blocks of the behaviour gate took; they count in the totals.
-        previous: recorded pairs of the same binaries, to go on from.
+        previous: recorded pairs of the same binaries, to go on from; those after the one that asked for the
+            confirmation are the confirmation's.
         first_block: the first number that is fresh: `next_block` of the last result.
         beyond: how many rounds to add to a timing that is undecided at the cap.
         quiet: entered for the confirmation; while it is, nothing else may run on the machine.
@@ -112,11 +113,20 @@ class Speed:
 
     def __post_init__(self) -> None:
         self._timing = Sequential(self.rules, self.calibration, self.behaviour)
-        for pair in self.previous:
-            self._timing.add(pair)
-        self._pairs.extend(self.previous)
         self._decision = self._timing.decision
+        self._take_up()
         self._next, self._started = self.first_block, time.monotonic()
+
+    def _take_up(self) -> None:
+        """Recorded pairs lead to the same decisions as when they ran, so it is known what each was for."""
+        for pair in self.previous:
+            if self._decision.step is Step.CONFIRM:
+                self._confirmation.append(pair)
+            else:
+                self._decision = self._timing.add(pair)
+                self._pairs.append(pair)
+        if len(self._confirmation) >= CONFIRMATION_PAIRS * len(self.rules.workloads):
+            self._decision = self._timing.confirm(self._confirmation)
 
     def run(self) -> SpeedResult:
         """Time until the verdict knows, then confirm what would be promoted.

@@ -476,7 +476,14 @@ class PairRunner:
     def run(self, draw: Draw) -> Pair:
         """Runs the drawn pair; a pair that was broken off is run again with the same draw.
 
-        Its block must be the one that was drawn under its index here (or its index that of a warm-up pair).
+        Its block must be the one that was drawn or taken up under its index here (or its index that of a warm-up pair).
+        """
+
+    def resume(self, draws: Sequence[Draw]) -> None:
+        """Takes up draws that were recorded before this runner was made, all or none.
+
+        Each may be run again, and the indices of further draws go on behind them. Raises UserError for a block, a copy
+        or an index that cannot be, and where an index stands for another block already.
         """
 
 @final
@@ -492,7 +499,7 @@ class Draw:
     def __ne__(self, other: object, /) -> bool: ...
     @property
     def index(self) -> int:
-        """Counts a runner's draws from 0."""
+        """Counts the draws of a timing from 0."""
 
     @property
     def block(self) -> NDArray[np.int64]:
