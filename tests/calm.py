@@ -31,6 +31,7 @@ class Calm:
             candidate_first=tossed.candidate_first,
             baseline_copy=tossed.baseline_copy,
             candidate_copy=tossed.candidate_copy,
+            candidate_cases=tossed.candidate_cases,
         )
         self.resume([draw])
         return draw

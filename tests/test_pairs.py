@@ -260,6 +260,62 @@ def test_filters_are_two_and_off_the_leased_cores(
             PairRunner(sides[0], sides[1], FILTERED, lease, seed=SEED, filters=[sieves[0], leased])
 
 
+def trimmed(sides: list[list[Sandbox]], lease: Lease, trim: float, workload: Workload = WORKLOAD) -> PairRunner:
+    return PairRunner(sides[0], sides[1], workload, lease, seed=SEED, trim=trim)
+
+
+def test_a_trimmed_candidate_gets_the_first_cases_and_their_records_are_compared(
+    sides: list[list[Sandbox]], lease: Lease
+) -> None:
+    block = list(range(100, 125))
+    pair = trimmed(sides, lease, 0.08).warm_up(block)
+    assert (pair.draw.baseline_cases, pair.draw.candidate_cases) == (25, 23)
+    assert (len(pair.baseline_digests), len(pair.candidate_digests)) == (25, 23)
+    np.testing.assert_array_equal(pair.baseline_digests[:23], pair.candidate_digests)
+    assert pair.identical
+    assert pair.draw.block.tolist() == block
+    assert "candidate_cases=23" in repr(pair.draw)
+    whole = runner(sides, lease).warm_up(block).draw
+    assert (whole.baseline_cases, whole.candidate_cases) == (25, 25)
+    assert "candidate_cases" not in repr(whole)
+    assert trimmed(sides, lease, 0.999).warm_up([7]).draw.candidate_cases == 1
+
+
+def test_a_trimmed_candidate_that_differs_in_the_common_part_is_seen(tmp_path: Path, lease: Lease) -> None:
+    right = program(tmp_path / "right", ECHO)
+    wrong = program(tmp_path / "wrong", "while read case; do test $case -gt 5 && echo six || echo $case; done")
+    with ExitStack() as stack:
+        both = [
+            [stack.enter_context(Sandbox(tree, cores=lease.cores)) for _ in range(COPIES)] for tree in (right, wrong)
+        ]
+        assert trimmed(both, lease, 0.25).warm_up([4, 5, 6, 7]).diverged == [6]
+        assert trimmed(both, lease, 0.5).warm_up([4, 5, 6, 7]).identical
+
+
+def test_what_cannot_be_trimmed_is_refused(sides: list[list[Sandbox]], lease: Lease) -> None:
+    for trim in (-0.1, 1.0, 7.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"trim: must be in \[0, 1\)"):
+            trimmed(sides, lease, trim)
+    argument = Workload(["/bin/echo", "{case}"], feed="argument")
+    for uncut in (argument, Workload(["x"], record="output"), Workload(["x"], record="files")):
+        with pytest.raises(UserError, match="trim: needs blocks that can be cut"):
+            trimmed(sides, lease, 0.1, uncut)
+        trimmed(sides, lease, 0.0, uncut)
+    trimmed(sides, lease, 0.1, Workload(["x"], record="length"))
+
+
+def test_a_runner_runs_no_draw_that_is_trimmed_otherwise(sides: list[list[Sandbox]], lease: Lease) -> None:
+    block = [1, 2, 3, 4]
+    cut = Draw(index=0, block=block, candidate_first=True, baseline_copy=0, candidate_copy=0, candidate_cases=3)
+    whole, cutting = runner(sides, lease), trimmed(sides, lease, 0.25)
+    with pytest.raises(UserError, match="gives the candidate 3 of 4 cases; with a trim of 0 it gets 4"):
+        whole.resume([cut])
+    with pytest.raises(UserError, match=r"gives the candidate 4 of 4 cases; with a trim of 0.25 it gets 3"):
+        cutting.run(drawn(2**64 - 1, block=block))
+    cutting.resume([cut])
+    assert len(cutting.run(cut).candidate_digests) == 3
+
+
 def test_no_pair_without_the_lease(sides: list[list[Sandbox]], tmp_path: Path) -> None:
     directory = tmp_path / "another"
     directory.mkdir(mode=0o700)

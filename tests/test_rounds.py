@@ -215,3 +215,30 @@ def test_a_filter_that_the_candidate_breaks_is_another_behaviour(tmp_path: Path)
         pytest.raises(UserError, match=r"the baseline ended with records .*the filter ended with \"exit\""),
     ):
         bench.round({"": BLOCK})
+
+
+def test_a_known_truth_is_measured_and_stands_in_facts_and_journal(tmp_path: Path) -> None:
+    tree, journal = planted(tmp_path, "tree", loops=2_000_000), tmp_path / "draws.jsonl"
+    with PairBench(tree, tree, WORKLOAD, 1, journal, trim=0.5) as bench:
+        assert bench.facts["trim"].startswith("0.5")
+        rounds = [bench.round({"": np.arange(number, number + 10, dtype=np.int64)}) for number in range(0, 70, 10)]
+    assert not any(round_.diverged for round_ in rounds)
+    gains = sorted(1 - pair.candidate.wall_ns / pair.baseline.wall_ns for round_ in rounds for pair in round_.pairs)
+    assert 0.25 < gains[3] < 0.75
+    recorded = read_journal(journal)
+    assert recorded.heading is not None
+    assert recorded.heading["trim"] == 0.5
+    assert {entry.draws[""].candidate_cases for entry in recorded.entries} == {5}
+    # Nobody goes on with it as if it were a verdict's.
+    with pytest.raises(UserError, match="another timing"), PairBench(tree, tree, WORKLOAD, 1, journal):
+        pass
+
+
+def test_nothing_is_trimmed_unless_it_is_asked_for(tmp_path: Path) -> None:
+    tree, journal = planted(tmp_path, "tree"), tmp_path / "draws.jsonl"
+    with PairBench(tree, tree, WORKLOAD, 1, journal) as bench:
+        (draw,) = bench.round({"": BLOCK}).draws.values()
+        assert "trim" not in bench.facts
+    assert draw.candidate_cases == draw.baseline_cases == 5
+    assert "trim" not in journal.read_text()
+    assert "candidate_cases" not in journal.read_text()

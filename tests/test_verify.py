@@ -12,6 +12,7 @@ from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 from nightfleet.harness.difference import MOST_MATCHED, changed_lines
 from nightfleet.harness.folder import Folder
 from nightfleet.harness.job import BaselineFailedError
+from nightfleet.harness.journal import read_journal
 from nightfleet.harness.passing import NAMES
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.report import FORMAT, Gate, ReportError, Verification, new_id, read_report, write_report
@@ -359,6 +360,12 @@ def test_what_goes_through_a_filter_is_timed_and_gets_its_verdict(sieved: Tiny) 
     assert len(report["speed"]["pairs"]) >= 5
     gains = [1 - pair["candidate"]["wall_ns"] / pair["baseline"]["wall_ns"] for pair in report["speed"]["pairs"]]
     assert sorted(gains)[len(gains) // 2] > 0.2
+    # What tests of the judge may do is never on here.
+    assert "trim" not in gates(found)["speed"].facts["mechanisms"]
+    (journal,) = sieved.state.glob("journals/*.jsonl")
+    drawn = [draw for entry in read_journal(journal).entries for draw in entry.draws.values()]
+    assert drawn
+    assert all(draw.candidate_cases == draw.baseline_cases == 100 for draw in drawn)
 
 
 def test_what_a_filter_shows_to_differ_only_where_it_is_timed_is_caught_there(sieved: Tiny) -> None:

@@ -39,8 +39,10 @@ const MOST_DRAWS: u64 = 1 << 32;
 pub struct Draw {
     /// Counts the draws of a timing from 0.
     pub index: u64,
-    /// The cases.
+    /// The cases; the baseline gets all of them.
     pub block: Vec<i64>,
+    /// How many of them, from the first on, the candidate gets: all, except for known truths (see [`Terms::trim`]).
+    pub candidate_cases: usize,
     /// The coin.
     pub candidate_first: bool,
     /// Which copy of the baseline.
@@ -84,13 +86,24 @@ pub struct Sides {
     pub filters: Vec<Shared>,
 }
 
+/// How pairs are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Of the record hash.
+    pub seed: u64,
+    /// Of each trial.
+    pub bounds: Bounds,
+    /// Share of a block's cases, its last ones, that the candidate does not get: a gain of known size for tests of the
+    /// judge. 0 in every verification.
+    pub trim: f64,
+}
+
 /// Both sides and what they share.
 pub struct PairRunner {
     sides: Sides,
     workload: Workload,
     cores: Cores,
-    seed: u64,
-    bounds: Bounds,
+    terms: Terms,
     /// Blocks of the draws so far, by index.
     drawn: BTreeMap<u64, Vec<i64>>,
 }
@@ -108,15 +121,8 @@ pub struct Cores {
 
 impl PairRunner {
     /// Errors: `User` for fewer than [`MIN_COPIES`] a side, sandboxes that are not pinned to the leased cores, and
-    /// filters that are not two, or not pinned to the harness's cores.
-    pub fn new(
-        sides: Sides,
-        workload: Workload,
-        cores: Cores,
-        seed: u64,
-        bounds: Bounds,
-        cancel: &AtomicBool,
-    ) -> Result<Self> {
+    /// filters that are not two, or not pinned to the harness's cores; for a trim that cannot be.
+    pub fn new(sides: Sides, workload: Workload, cores: Cores, terms: Terms, cancel: &AtomicBool) -> Result<Self> {
         let all: Vec<_> = sides.baseline.iter().chain(&sides.candidate).chain(&sides.filters).collect();
         if (1..all.len()).any(|index| all[..index].iter().any(|other| Arc::ptr_eq(other, all[index]))) {
             return Err(Error::User(
@@ -138,7 +144,8 @@ impl PairRunner {
             }
         }
         check_filters(&sides.filters, &workload, &cores, cancel)?;
-        Ok(Self { sides, workload, cores, seed, bounds, drawn: BTreeMap::new() })
+        check_trim(terms.trim, &workload)?;
+        Ok(Self { sides, workload, cores, terms, drawn: BTreeMap::new() })
     }
 
     /// Waits until the leased cores are calm, then draws coin and copies. Errors: `Machine` when they
@@ -157,8 +164,7 @@ impl PairRunner {
     pub fn resume(&mut self, draws: &[Draw]) -> Result<()> {
         let mut drawn = self.drawn.clone();
         for draw in draws {
-            self.workload.check_block(&draw.block)?;
-            self.copies(draw)?;
+            self.check_draw(draw)?;
             if draw.index >= MOST_DRAWS {
                 return Err(Error::User(format!("draw: no timing has an index of {}", draw.index)));
             }
@@ -169,6 +175,21 @@ impl PairRunner {
         }
         self.drawn = drawn;
         Ok(())
+    }
+
+    /// That a draw is one of this runner's kind: a runner that trims nothing runs no trimmed draw.
+    fn check_draw(&self, draw: &Draw) -> Result<()> {
+        self.workload.check_block(&draw.block)?;
+        let expected = kept(draw.block.len(), self.terms.trim);
+        if draw.candidate_cases != expected {
+            return Err(Error::User(format!(
+                "draw: gives the candidate {} of {} cases; with a trim of {} it gets {expected}",
+                draw.candidate_cases,
+                draw.block.len(),
+                self.terms.trim
+            )));
+        }
+        self.copies(draw).map(drop)
     }
 
     fn copies(&self, draw: &Draw) -> Result<(&Shared, &Shared)> {
@@ -186,6 +207,7 @@ impl PairRunner {
     fn toss(&self, index: u64, block: Vec<i64>) -> Result<Draw> {
         Ok(Draw {
             index,
+            candidate_cases: kept(block.len(), self.terms.trim),
             block,
             candidate_first: draw_below(2)? == 1,
             baseline_copy: draw_below(self.sides.baseline.len() as u64)? as usize,
@@ -240,7 +262,7 @@ impl PairRunner {
     /// Runs a drawn pair. Call it again with the same draw when it was broken off: the coin stays.
     /// Errors: `User` for a draw that was neither drawn nor taken up here, `Machine`, `Interrupted`.
     pub fn run(&self, draw: &Draw, cancel: &AtomicBool) -> Result<Pair> {
-        self.workload.check_block(&draw.block)?;
+        self.check_draw(draw)?;
         if draw.index != WARM_UP && self.drawn.get(&draw.index) != Some(&draw.block) {
             let next = next_index(&self.drawn);
             return Err(Error::User(format!(
@@ -251,31 +273,32 @@ impl PairRunner {
         let (baseline, candidate) = self.copies(draw)?;
         self.rouse()?;
         let (before, clocks) = (Snapshot::read()?, Clocks::read()?);
+        let (whole, common) = (&draw.block[..], &draw.block[..draw.candidate_cases]);
         let (baseline, candidate) = if draw.candidate_first {
-            let first = self.trial(candidate, baseline, draw, cancel)?;
-            (self.trial(baseline, candidate, draw, cancel)?, first)
+            let first = self.trial(candidate, baseline, common, cancel)?;
+            (self.trial(baseline, candidate, whole, cancel)?, first)
         } else {
-            let first = self.trial(baseline, candidate, draw, cancel)?;
-            (first, self.trial(candidate, baseline, draw, cancel)?)
+            let first = self.trial(baseline, candidate, whole, cancel)?;
+            (first, self.trial(candidate, baseline, common, cancel)?)
         };
         let void = self.void(&before, &clocks)?;
         // Only now: a filter's time and memory are nobody's, and it must not run beside a trial.
-        let baseline = self.sift(baseline, 0, draw, cancel)?;
-        let candidate = self.sift(candidate, 1, draw, cancel)?;
-        let diverged = diverged(&draw.block, &baseline, &candidate);
+        let baseline = self.sift(baseline, 0, whole.len(), cancel)?;
+        let candidate = self.sift(candidate, 1, common.len(), cancel)?;
+        let diverged = diverged(common, &baseline, &candidate);
         Ok(Pair { draw: draw.clone(), baseline, candidate, diverged, void })
     }
 
     /// A timed trial, after an empty one in the other side's sandbox.
-    fn trial(&self, sandbox: &Shared, other: &Shared, draw: &Draw, cancel: &AtomicBool) -> Result<Unsifted> {
+    fn trial(&self, sandbox: &Shared, other: &Shared, block: &[i64], cancel: &AtomicBool) -> Result<Unsifted> {
         prime(other, cancel)?;
         let mut sandbox = hold(sandbox, cancel)?;
-        self.workload.run_unsifted(&mut sandbox, &draw.block, self.seed, self.bounds, cancel)
+        self.workload.run_unsifted(&mut sandbox, block, self.terms.seed, self.terms.bounds, cancel)
     }
 
-    fn sift(&self, run: Unsifted, side: usize, draw: &Draw, cancel: &AtomicBool) -> Result<BlockRun> {
+    fn sift(&self, run: Unsifted, side: usize, records: usize, cancel: &AtomicBool) -> Result<BlockRun> {
         let mut filter = self.sides.filters.get(side).map(|sandbox| hold(sandbox, cancel)).transpose()?;
-        self.workload.sift(run, filter.as_deref_mut(), draw.block.len(), self.seed, self.bounds, cancel)
+        self.workload.sift(run, filter.as_deref_mut(), records, self.terms.seed, self.terms.bounds, cancel)
     }
 
     /// Wakes the leased cores and then keeps this thread, which reads and hashes, off them and their siblings.
@@ -293,6 +316,24 @@ impl PairRunner {
         }
         Ok((stolen > 0).then(|| format!("{} ms were stolen from the leased cores", stolen * 10)))
     }
+}
+
+fn check_trim(trim: f64, workload: &Workload) -> Result<()> {
+    if !(0.0..1.0).contains(&trim) {
+        return Err(Error::User(format!("trim: must be in [0, 1), a share of each block's cases; got {trim}")));
+    }
+    if trim > 0.0 && !workload.can_be_trimmed() {
+        return Err(Error::User(
+            "trim: needs blocks that can be cut: cases on standard input, and lines or length-framed records"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// How many of a block's cases the candidate gets: without the trimmed share, rounded half up, and at least 1.
+fn kept(cases: usize, trim: f64) -> usize {
+    cases.saturating_sub((cases as f64 * trim).round() as usize).max(1)
 }
 
 fn next_index(drawn: &BTreeMap<u64, Vec<i64>>) -> u64 {
@@ -357,7 +398,7 @@ fn move_to(cores: &[usize]) -> Result<()> {
         .map_err(|errno| Error::Machine(format!("the harness could not move to cores {cores:?}: {errno}")))
 }
 
-/// Cases whose records differ. Both sides hash under the same seed, so equal digests are equal records.
+/// Cases whose records differ, of those that both sides got. Both sides hash under the same seed, so equal digests are equal records.
 fn diverged(block: &[i64], baseline: &BlockRun, candidate: &BlockRun) -> Vec<i64> {
     let differs = |i: &usize| {
         let (b, c) = (baseline.digests.get(*i), candidate.digests.get(*i));
@@ -389,6 +430,14 @@ mod tests {
         });
         // Four threads share the core, so three quarters are lost; a busier machine only adds to that.
         assert!(lost > 0.4, "{lost}");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_block_is_rounded_and_never_nothing() {
+        let kept_of = |cases| [0.0, 0.004, 0.005, 0.08, 0.5, 0.996, 0.999_999].map(|trim| kept(cases, trim));
+        assert_eq!(kept_of(100), [100, 100, 99, 92, 50, 1, 1]);
+        assert_eq!(kept_of(1), [1; 7]);
+        assert_eq!(kept(12, 0.125), 10, "half a case is one");
     }
 
     #[test]

@@ -796,7 +796,7 @@ struct PairRunner {
 impl PairRunner {
     #[new]
     #[pyo3(signature = (baseline, candidate, workload, lease, *, seed, timeout_s = 60.0, output_bytes = Count(67_108_864),
-        filters = vec![]))]
+        filters = vec![], trim = 0.0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -808,6 +808,7 @@ impl PairRunner {
         timeout_s: f64,
         output_bytes: Count,
         filters: Vec<Bound<'_, Sandbox>>,
+        trim: f64,
     ) -> PyResult<Self> {
         let choice = &lease.get().choice;
         let cores = pair::Cores {
@@ -817,9 +818,9 @@ impl PairRunner {
         };
         let (baseline, candidate, filters) = (shared(&baseline)?, shared(&candidate)?, shared(&filters)?);
         let sides = pair::Sides { baseline, candidate, filters };
-        let (workload, bounds) = (workload.get().0.clone(), bounds(timeout_s, output_bytes.0)?);
-        let runner =
-            door(py, Pace::Long, |cancel| pair::PairRunner::new(sides, workload, cores, seed.0, bounds, cancel))?;
+        let terms = pair::Terms { seed: seed.0, bounds: bounds(timeout_s, output_bytes.0)?, trim };
+        let workload = workload.get().0.clone();
+        let runner = door(py, Pace::Long, |cancel| pair::PairRunner::new(sides, workload, cores, terms, cancel))?;
         Ok(Self { runner: Mutex::new(runner), lease: lease.clone().unbind() })
     }
 
@@ -896,10 +897,18 @@ struct Draw(pair::Draw);
 #[pymethods]
 impl Draw {
     #[new]
-    #[pyo3(signature = (*, index, block, candidate_first, baseline_copy, candidate_copy))]
-    fn new(index: Count, block: Block, candidate_first: bool, baseline_copy: Count, candidate_copy: Count) -> Self {
+    #[pyo3(signature = (*, index, block, candidate_first, baseline_copy, candidate_copy, candidate_cases = None))]
+    fn new(
+        index: Count,
+        block: Block,
+        candidate_first: bool,
+        baseline_copy: Count,
+        candidate_copy: Count,
+        candidate_cases: Option<Count>,
+    ) -> Self {
         Self(pair::Draw {
             index: index.0,
+            candidate_cases: candidate_cases.map_or(block.0.len(), size),
             block: block.0,
             candidate_first,
             baseline_copy: size(baseline_copy),
@@ -918,6 +927,16 @@ impl Draw {
     }
 
     #[getter]
+    fn baseline_cases(&self) -> usize {
+        self.0.block.len()
+    }
+
+    #[getter]
+    fn candidate_cases(&self) -> usize {
+        self.0.candidate_cases
+    }
+
+    #[getter]
     fn candidate_first(&self) -> bool {
         self.0.candidate_first
     }
@@ -933,11 +952,13 @@ impl Draw {
     }
 
     fn __repr__(&self) -> String {
-        let pair::Draw { index, block, candidate_first, baseline_copy, candidate_copy } = &self.0;
+        let pair::Draw { index, block, candidate_cases, candidate_first, baseline_copy, candidate_copy } = &self.0;
         let first = if *candidate_first { "True" } else { "False" };
+        let whole = *candidate_cases == block.len();
+        let trimmed = if whole { String::new() } else { format!(", candidate_cases={candidate_cases}") };
         format!(
             "Draw(index={index}, block={block:?}, candidate_first={first}, baseline_copy={baseline_copy}, \
-             candidate_copy={candidate_copy})"
+             candidate_copy={candidate_copy}{trimmed})"
         )
     }
 }

@@ -161,6 +161,11 @@ impl Workload {
         self.feed == Feed::Argument || !matches!(self.record, Record::Stream(Framing::Line | Framing::Length))
     }
 
+    /// Whether a block with fewer cases is another block, with the same records for those that are left.
+    pub fn can_be_trimmed(&self) -> bool {
+        self.feed == Feed::Stdin && !self.one_case_a_process()
+    }
+
     fn case_text(&self, case: i64) -> String {
         let line = usize::try_from(case).ok().and_then(|i| self.manifest.as_ref()?.get(i));
         line.cloned().unwrap_or_else(|| case.to_string())

@@ -192,7 +192,7 @@ class Journal:
                 "candidate_first": one.candidate_first,
                 "baseline_copy": one.baseline_copy,
                 "candidate_copy": one.candidate_copy,
-                "pairs": {name: {"index": draw.index, "block": _cases(draw.block)} for name, draw in draws.items()},
+                "pairs": {name: _pair(draw) for name, draw in draws.items()},
                 "references": {name: asdict(reading) for name, reading in references.items()},
             }
         )
@@ -290,8 +290,14 @@ def _entry(number: int, line: Line) -> Entry:
     if line["what"] == "warm-up":
         return Entry(number, {}, {})
     shared = {name: line[name] for name in ("candidate_first", "baseline_copy", "candidate_copy")}
-    draws = {name: Draw(index=pair["index"], block=pair["block"], **shared) for name, pair in line["pairs"].items()}
+    draws = {name: Draw(**pair, **shared) for name, pair in line["pairs"].items()}
     return Entry(number, draws, {name: Reading(**reading) for name, reading in line["references"].items()})
+
+
+def _pair(draw: Draw) -> dict[str, Any]:
+    """What a draw has beyond coin and copies; whether it is trimmed is only said where it is."""
+    trimmed = {"candidate_cases": draw.candidate_cases} if draw.candidate_cases != draw.baseline_cases else {}
+    return {"index": draw.index, "block": _cases(draw.block), **trimmed}
 
 
 def _cases(block: Cases) -> list[int]:

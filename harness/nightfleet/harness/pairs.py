@@ -70,6 +70,8 @@ class PairBench:
         journal: every draw is on disk here before anything runs, and every result before the next draw. Where there is
             one of this timing already, it is gone on with: see `recorded`.
         sandbox: further keyword arguments of both sides' `Sandbox` (read, env, memory_bytes, …).
+        trim: for tests of the judge, never for a verdict: the share of each block, in [0, 1), that the candidate does
+            not get, so that its true gain is known. Facts and journal say so where it is not 0.
         patience_s: how long to wait for the leased cores to become calm before a pair.
         on_wait: told what we wait for (another's timing lease, a calm machine), and for how long so far (s).
     """
@@ -83,6 +85,7 @@ class PairBench:
     timeout_s: float = 60.0
     output_bytes: int = 64 << 20
     sandbox: Mapping[str, object] = field(default_factory=dict)
+    trim: float = 0.0
     patience_s: float = 600.0
     on_wait: Callable[[str, float], None] | None = None
     counts: Counts = field(default_factory=Counts, init=False)
@@ -115,7 +118,8 @@ class PairBench:
             lost = next(filter(None, (side.too_large for side in self._sides)), None)
             self._fresh = lost is None
             pages = f"lost: {lost}; copies can differ by up to 1.7% for as long as they exist" if lost else NEW_PAGES
-            self.facts = {**baseline.sandboxes[0].facts, "fresh pages": pages}
+            trimmed = {"trim": f"{self.trim}: the candidate lacks this share of each block"} if self.trim else {}
+            self.facts = {**baseline.sandboxes[0].facts, "fresh pages": pages, **trimmed}
             self._runners = {name: self._runner(workload) for name, workload in self._workloads.items()}
             self._journal = stack.enter_context(Journal(self.journal, self._heading))
             self._take_up()
@@ -141,7 +145,13 @@ class PairBench:
         """What makes a timing this one. The seed is new for each verification, and so are its cases."""
         trees = [side.tree if isinstance(side, Side) else side for side in (self.baseline, self.candidate)]
         digests = {tree: inventory_digest(take_inventory(tree)) for tree in set(trees)}
-        return {"sides": [digests[tree] for tree in trees], "workloads": list(self._workloads), "seed": self.seed}
+        trimmed = {"trim": self.trim} if self.trim else {}
+        return {
+            "sides": [digests[tree] for tree in trees],
+            "workloads": list(self._workloads),
+            "seed": self.seed,
+            **trimmed,
+        }
 
     def _take_up(self) -> None:
         """What was recorded binds this run: its draws and indices, its bad ends, and a record that differed."""
@@ -191,6 +201,7 @@ class PairBench:
             timeout_s=self.timeout_s,
             output_bytes=self.output_bytes,
             filters=self._sieves if workload.filtered else [],
+            trim=self.trim,
         )
 
     def warm_up(self, block: Block) -> Pair:
@@ -310,6 +321,7 @@ class PairBench:
                 candidate_first=last.candidate_first,
                 baseline_copy=last.baseline_copy,
                 candidate_copy=last.candidate_copy,
+                candidate_cases=draw.candidate_cases,
             )
             for name, draw in own.items()
         }
@@ -410,7 +422,8 @@ def _diverged(pair: Pair) -> tuple[int, ...]:
     if not (_sound(pair.baseline) and _sound(pair.candidate)):
         return ()  # only in a void pair: its trials may have been cut short by whatever voided it
     if pair.candidate.outcome == "records" and not pair.diverged:
-        return tuple(pair.draw.block.tolist())  # every case has its record, and there are more
+        # Every case that it got has its record, and there are more.
+        return tuple(pair.draw.block.tolist()[: pair.draw.candidate_cases])
     return tuple(pair.diverged)
 
 

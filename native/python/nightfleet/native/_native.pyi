@@ -453,12 +453,18 @@ class PairRunner:
         timeout_s: float = 60.0,
         output_bytes: int = ...,
         filters: Sequence[Sandbox] = ...,
+        trim: float = 0.0,
     ) -> Self:
         """Each side needs at least 4 sandboxes over fresh copies of its tree, pinned to the leased cores.
 
         `filters` are two where the workload has a filter, pinned to the harness's cores: for the baseline's output and
         for the candidate's. A pair's outputs go through them when both of its trials have ended, so that a filter is
         in no trial's time or memory. A filter that fails on an output makes that side's outcome "records".
+
+        `trim`, in [0, 1), is for tests of the judge and 0 for everything else: the share of a block's cases, its last
+        ones, that the candidate does not get (rounded, 1 is kept), so that a gain of known size can be made of any
+        program. The records of the cases that both got are compared. It needs `feed` "stdin" and `record` "line" or
+        "length".
 
         Raises UserError.
         """
@@ -491,9 +497,16 @@ class Draw:
     """What is fixed for one pair before it runs."""
 
     def __new__(
-        cls, *, index: int, block: _Block, candidate_first: bool, baseline_copy: int, candidate_copy: int
+        cls,
+        *,
+        index: int,
+        block: _Block,
+        candidate_first: bool,
+        baseline_copy: int,
+        candidate_copy: int,
+        candidate_cases: int | None = None,
     ) -> Self:
-        """A draw as it was recorded."""
+        """A draw as it was recorded; `candidate_cases` is None for all."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
@@ -504,6 +517,14 @@ class Draw:
     @property
     def block(self) -> NDArray[np.int64]:
         """The cases, shape (n,)."""
+
+    @property
+    def baseline_cases(self) -> int:
+        """How many of them the baseline gets: all."""
+
+    @property
+    def candidate_cases(self) -> int:
+        """How many of them, from the first on, the candidate gets: all, unless its runner trims."""
 
     @property
     def candidate_first(self) -> bool:
@@ -543,7 +564,7 @@ class Pair:
 
     @property
     def identical(self) -> bool:
-        """Whether every case has a record on both sides and they are equal."""
+        """Whether every case that both sides got has a record on both, and they are equal."""
 
     @property
     def diverged(self) -> list[int]:
