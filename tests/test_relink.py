@@ -110,7 +110,12 @@ def test_no_trace_of_the_linkers_is_left_or_is_in_an_ordinary_build(open_ground:
     ("makefile", "path", "holds"),
     [
         # Nothing to do but to link: what is compiled is not compiled again.
-        ("life: o\n\tcc -o life o\no: life.c\n\tcc -O2 -o o -c life.c\n\techo one >> journal\n", "journal", "one\n"),
+        (
+            "life: o\n\tcc -o life o\n\techo link >> journal\n"
+            "o: life.c\n\tcc -O2 -o o -c life.c\n\techo compile >> journal\n",
+            "journal",
+            "compile\nlink\nlink\n",
+        ),
         # Nothing to do at all, since a stamp says so: made from nothing.
         ("stamp: life.c\n\tcc -O2 -o life life.c\n\techo one >> stamp\n", "stamp", "one\n"),
     ],

@@ -352,6 +352,11 @@ def test_copies_are_fresh_and_can_be_given_new_pages(ground: Ground) -> None:
     assert (first / "sum").stat().st_mtime_ns == mtime
     assert (first / "sum").stat().st_uid == (second / "sum").stat().st_uid
     built.check(first)
+    (second / "sum").unlink()
+    (second / "sum").mkdir()
+    with pytest.raises(IsADirectoryError):
+        refresh(second, built.path)
+    # Neither leaves anything beside the copies.
     assert sorted(where.iterdir()) == sorted([first, second])
 
 
