@@ -47,6 +47,7 @@ NOTHING_FOUND: Mapping[str, Any] = {
     "pairs": 0,
     "behaviour": {"cases": 0, "identical": None, "diverged": 0},
     "extraordinary": False,
+    "repeats": 0,
     "notes": [],
     "gates": [],
     "report": None,
@@ -87,7 +88,11 @@ class Gain:
 
 @dataclass(frozen=True)
 class Verification:
-    """Everything that the gates found about one candidate against one baseline."""
+    """Everything that the gates found about one candidate against one baseline.
+
+    Attributes:
+        repeats: how often the same two trees had been timed before.
+    """
 
     id: str
     verdict: Verdict
@@ -98,6 +103,7 @@ class Verification:
     cases: int = 0
     diverged: int = 0
     extraordinary: bool = False
+    repeats: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,6 +126,7 @@ class Verification:
                 "diverged": self.diverged,
             },
             "extraordinary": self.extraordinary,
+            "repeats": self.repeats,
             "notes": list(self.notes),
             "gates": [asdict(gate) for gate in self.gates],
             "report": str(report),

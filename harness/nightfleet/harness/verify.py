@@ -4,8 +4,10 @@ The gates stand in the order of their cost; `gates` holds each of them. Whatever
 written as a report, so that nobody has to believe a verdict.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+from nightfleet.harness import repeats
 from nightfleet.harness.gates import Gates
 from nightfleet.harness.passing import Ended
 from nightfleet.harness.report import Verification, write_report
@@ -80,15 +82,22 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
 
 
 def _reported(gates: Gates) -> tuple[Verification, Path]:
+    state, subject = gates.request.state, gates.subject()
     found = gates.verification()
-    directory = gates.request.state / "reports" / found.id
+    if found.pairs:
+        before = repeats.earlier(state, subject)
+        said = repeats.warning(gates.request.alpha, before)
+        found = replace(found, repeats=len(before), notes=(*found.notes, *([said] if said else [])))
+    directory = state / "reports" / found.id
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_report(
         directory,
         found,
-        subject=gates.subject(),
+        subject=subject,
         arrays=gates.arrays,
         speed=gates.evidence,
         divergences=gates.divergences,
     )
+    if found.pairs:
+        repeats.remember(state, found.id, subject)
     return found, directory
