@@ -111,8 +111,10 @@ def test_no_trace_of_the_linkers_is_left_or_is_in_an_ordinary_build(open_ground:
     [
         # Nothing to do but to link: what is compiled is not compiled again.
         (
-            "life: o\n\tcc -o life o\n\techo link >> journal\n"
-            "o: life.c\n\tcc -O2 -o o -c life.c\n\techo compile >> journal\n",
+            (
+                "life: o\n\tcc -o life o\n\techo link >> journal\n"
+                "o: life.c\n\tcc -O2 -o o -c life.c\n\techo compile >> journal\n"
+            ),
             "journal",
             "compile\nlink\nlink\n",
         ),
