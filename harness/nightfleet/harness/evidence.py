@@ -48,7 +48,7 @@ def recompute(recorded: Mapping[str, Any]) -> Evidence:
     """
     rules = read_rules(recorded["rules"])
     calibration = Calibration.from_dict(recorded["calibration"])
-    blocks = tuple(_block(block) for block in recorded["blocks"])
+    blocks = tuple(read_block(block) for block in recorded["blocks"])
     pairs, confirmation = (tuple(read_pair(pair) for pair in recorded[which]) for which in ("pairs", "confirmation"))
     decision = decide(rules, calibration, pairs, blocks=blocks, confirmation=confirmation)
     _held_against(recorded["decision"], decision)
@@ -78,7 +78,8 @@ def read_rules(values: Mapping[str, Any]) -> Rules:
     return Rules(**{**values, "workloads": tuple(values["workloads"]), "guards": guards})
 
 
-def _block(values: Mapping[str, Any]) -> BothSides:
+def read_block(values: Mapping[str, Any]) -> BothSides:
+    """What a block of the behaviour gate took, from its plain values."""
     return BothSides(Reading(**values["baseline"]), Reading(**values["candidate"]), values["workload"])
 
 

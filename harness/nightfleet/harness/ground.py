@@ -86,9 +86,15 @@ class Ground:
         return Work(hash_seed(self.cases.salt), limits.trial_s, limits.output_bytes, cores)
 
     def bench(
-        self, baseline: Built, candidate: Built, name: str, *, on_wait: Callable[[str, float], None] | None = None
+        self,
+        baseline: Built,
+        candidate: Built,
+        name: str,
+        *,
+        on_wait: Callable[[str, float], None] | None = None,
+        trim: float = 0.0,
     ) -> PairBench:
-        """A bench for two builds; its draws are kept in the journal of that name."""
+        """A bench for two builds; its draws are kept in the journal of that name. `trim`: for tests of the judge."""
         journals = self.state / "journals"
         journals.mkdir(mode=0o700, parents=True, exist_ok=True)
         return PairBench(
@@ -101,6 +107,7 @@ class Ground:
             timeout_s=self.arena.limits.trial_s,
             output_bytes=self.arena.limits.output_bytes,
             on_wait=on_wait,
+            trim=trim,
         )
 
     def plan(self, at_least: int, cap: int) -> Plan:

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO, COULD_NOT
-from nightfleet.orchestrator.commands.subject import refuse_empty_scope, repository_around
+from nightfleet.orchestrator.commands.subject import PROGRAM, Subject, find_subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from nightfleet.harness.suggestion import Suggestion
     from nightfleet.orchestrator.program import Program
 
-PROGRAM = "program.md"
 MARKS = {"yes": ("✓", "green"), "doubtful": ("!", "yellow"), "no": ("✗", "red")}
 
 
@@ -52,11 +50,11 @@ def check(
     from nightfleet.orchestrator.commands.watching import Watching
 
     console = Console(stderr=as_json, highlight=False)
-    subject = _subject(Path.cwd(), revision, program, pairs, cases)
+    subject = find_subject(Path.cwd(), revision, program)
     if fix and subject.file is None:
         raise UserError(f"--fix: {PROGRAM} is only in {revision}, and that is not edited; name a file with --program")
     with Watching(console) as watching:
-        found = examine(subject.asked, watching)
+        found = examine(_asked(subject, pairs, cases), watching)
     written = _fix(subject.file, subject.program, found.suggestions) if fix and subject.file else []
     if as_json:
         typer.echo(json.dumps({**found.to_json(), "notes": list(subject.notes), "written": written}, indent=2))
@@ -69,43 +67,12 @@ def check(
         raise typer.Exit(ANSWER_IS_NO)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is examined, and the file that `--fix` writes; None where the program is only in a commit."""
-
-    asked: "Examination"
-    program: "Program"
-    file: Path | None
-    notes: tuple[str, ...]
-
-
-def _subject(here: Path, revision: str, program: Path | None, pairs: int, cases: int | None) -> _Subject:
-    """Everything that can be refused is refused here, before anything is written."""
-    from nightfleet.harness.folder import find_tree
+def _asked(subject: Subject, pairs: int, cases: int | None) -> "Examination":
     from nightfleet.harness.readiness import Examination
-    from nightfleet.native import UserError
-    from nightfleet.orchestrator.program import load_program
 
-    repository, subfolder = repository_around(here, revision)
-    tree = find_tree(revision, repository, subfolder)
-    own = tree.read(PROGRAM).decode("utf-8", "replace") if PROGRAM in tree.entries else None
-    file = program or (here / PROGRAM if (here / PROGRAM).exists() else None)
-    if file is not None:
-        loaded = load_program(file)
-    elif own is not None:
-        loaded = load_program(own)
-    else:
-        raise UserError(f"there is no {PROGRAM} in {here} nor in {revision}; write one, or name one with --program")
-    refuse_empty_scope(loaded, tree, revision)
-    notes = [*loaded.warnings]
-    if program is None and file is not None and own != loaded.front.text:
-        notes.append(
-            f"{PROGRAM} here is not the one in {revision}: commit it, or `nightfleet verify` goes by the old one"
-        )
-    is_folder = repository is None or Path(revision).is_dir()
-    commit = None if repository is None or is_folder else repository.resolve(revision)
-    asked = Examination(loaded.arena, tree, commit, here, here / ".nightfleet", pairs=pairs, cases=cases)
-    return _Subject(asked, loaded, file, tuple(notes))
+    here = Path.cwd()
+    arena, tree = subject.program.arena, subject.tree
+    return Examination(arena, tree, subject.commit, here, here / ".nightfleet", pairs=pairs, cases=cases)
 
 
 def _fix(file: Path, program: "Program", suggestions: "Sequence[Suggestion]") -> list[dict[str, Any]]:
@@ -136,7 +103,7 @@ def _replace(file: Path, text: str) -> None:
     Path(draft.name).replace(target)
 
 
-def _show(found: "Readiness", subject: _Subject, written: "Sequence[dict[str, Any]]", console: Console) -> None:
+def _show(found: "Readiness", subject: Subject, written: "Sequence[dict[str, Any]]", console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 1))
     for column in ("mark", "name"):
         table.add_column(column, no_wrap=True)

@@ -23,6 +23,7 @@ from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
 from nightfleet.orchestrator.commands.check import check
 from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.probe import probe
+from nightfleet.orchestrator.commands.selftest import selftest
 from nightfleet.orchestrator.commands.verify import verify
 from nightfleet.orchestrator.log import set_up_log
 
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(demo)
 app.command()(probe)
+app.command()(selftest)
 app.command()(verify)
 
 
