@@ -408,7 +408,12 @@ class SelfTest:
         """What an earlier run of the same test found; a last line that was cut off is not there."""
         if not self.kept.exists():
             return
-        for line in self.kept.read_bytes().splitlines():
+        text = self.kept.read_bytes()
+        if text and not text.endswith(b"\n"):
+            # Or the next line would be one with the torn one, and lost with it.
+            with self.kept.open("ab") as file:
+                file.write(b"\n")
+        for line in text.splitlines():
             try:
                 kind, found = next(iter(json.loads(line).items()))
             except ValueError:
