@@ -111,11 +111,8 @@ def test_no_trace_of_the_linkers_is_left_or_is_in_an_ordinary_build(open_ground:
     [
         # Nothing to do but to link: what is compiled is not compiled again.
         (
-            (
-                "life: o\n\tcc -o life o\n\techo link >> journal\n"
-                "o: life.c\n\tcc -O2 -o o -c life.c\n\techo compile >> journal\n"
-            ),
-            "journal",
+            "life: o\n\tcc -o life o\n\techo link >> log\no: life.c\n\tcc -O2 -o o -c life.c\n\techo compile >> log\n",
+            "log",
             "compile\nlink\nlink\n",
         ),
         # Nothing to do at all, since a stamp says so: made from nothing.
