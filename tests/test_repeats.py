@@ -16,6 +16,9 @@ from nightfleet.harness.verify import verify
 SUBJECT = {"arena": {"digest": "a"}, "baseline": {"tree": "b"}, "candidate": {"tree": "c"}, "alpha": 0.01}
 
 
+UNTIMED = json.dumps({"verification": {"pairs": 0}, "subject": SUBJECT})
+
+
 def changed(which: str) -> dict[str, Any]:
     key = {"arena": "digest"}.get(which, "tree")
     return {**SUBJECT, which: {key: "other"}}
@@ -72,7 +75,13 @@ def test_rates_that_differ_are_added_and_never_exceed_one() -> None:
 
 
 def test_a_damaged_line_or_report_costs_only_itself(tmp_path: Path) -> None:
-    for name, text in {"v1": "{", "v2": "[]", "v3": json.dumps({"verification": {"pairs": 3}}), "v4": "\udcff"}.items():
+    for name, text in {
+        "v1": "{",
+        "v2": "[]",
+        "v3": json.dumps({"verification": {"pairs": 3}}),
+        "v4": "\udcff",
+        "v6": UNTIMED,
+    }.items():
         (tmp_path / "reports" / name).mkdir(parents=True)
         (tmp_path / "reports" / name / "report.json").write_text(text, errors="surrogateescape")
     assert repeats.earlier(tmp_path, SUBJECT) == []

@@ -180,6 +180,25 @@ def test_a_faster_candidate_passes_every_gate_and_its_verdict_is_recomputed_when
         read_report(forged.parent)
 
 
+MANIFEST = {
+    **FILES,
+    "program.md": PROGRAM.replace("cases: 400, block: 100", "cases: {manifest: cases.txt}, block: 20"),
+    "cases.txt": "".join(f"{number}\n" for number in range(40)),
+}
+
+
+@pytest.mark.usefixtures("clocked")
+def test_the_cases_of_a_manifest_are_finite_and_the_report_says_how_often_they_were_reused(open_ground: Path) -> None:
+    tiny = Tiny(open_ground / "tiny", MANIFEST)
+    found, report = judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    # Two warm-ups and no void round; two blocks make a round of the manifest. Once more for behaviour after smoke.
+    assert found.reused == {"sums": 1 + -(-(found.pairs + 2) // 2)}
+    assert report["verification"]["reused"] == found.reused
+    assert f"the most used was reused {found.reused['sums']} times" in found.notes[-1]
+    wrong, _ = judged(tiny, tiny.branch("wrong", {"tiny.c": doing("if (number == 39) number++;")}))
+    assert (wrong.verdict, wrong.reused) in [("incorrect", {"sums": 1}), ("incorrect", {})]
+
+
 def test_an_extraordinary_claim_is_held_against_four_times_the_cases(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,20 @@ from nightfleet.harness.report import read_report
 from nightfleet.harness.rounds import Blocks, Round, TooLoadedError
 from nightfleet.orchestrator.commands import edge
 
-KEYS = {"id", "verdict", "reason", "gain", "pairs", "behaviour", "extraordinary", "repeats", "notes", "gates", "report"}
+KEYS = {
+    "id",
+    "verdict",
+    "reason",
+    "gain",
+    "pairs",
+    "behaviour",
+    "extraordinary",
+    "repeats",
+    "reused",
+    "notes",
+    "gates",
+    "report",
+}
 
 
 @pytest.fixture

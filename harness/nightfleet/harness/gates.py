@@ -275,6 +275,9 @@ class Gates:
                 decision.gain if decision.high is None else decision.high,
                 clock,
             )
+        reused = (
+            {} if self._behaviour is None else self.pools.reused(0 if self._speed is None else self._speed.next_block)
+        )
         verdict: Verdict
         if self.ended is not None:
             verdict, reason = self.ended.verdict, self.ended.reason
@@ -291,7 +294,8 @@ class Gates:
             cases=0 if self._behaviour is None else self._behaviour.cases,
             diverged=0 if self._behaviour is None else self._behaviour.divergences,
             extraordinary=decision is not None and decision.extraordinary,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *(_finite(name, times) for name, times in reused.items())),
+            reused=reused,
         )
 
     @property
@@ -454,6 +458,10 @@ class Gates:
         done = news.confirmed if news.confirmed is not None else decision.pairs
         of = CONFIRMATION_PAIRS if news.confirmed is not None else None
         self.watch.progress("speed", words, done, of, None)
+
+
+def _finite(name: str, times: int) -> str:
+    return f"workload {name}: there are no further cases than its manifest's; the most used was reused {times} times"
 
 
 def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:

@@ -78,6 +78,15 @@ class CasePools:
         """The blocks of a round of calibration."""
         return {name: pool.aside.timing(number) for name, pool in self._pools.items()}
 
+    def reused(self, rounds: int) -> dict[str, int]:
+        """How often the most used case of each manifest was run again on each side, after its first time.
+
+        Args:
+            rounds: blocks that the timing has used, warm-ups and void ones included.
+        """
+        # A case of the smoke gate's block has its first time there, and comes once more for behaviour.
+        return {name: pool.own.reused(rounds) for name, pool in self._pools.items() if not isinstance(pool.own, Pools)}
+
     @property
     def by_name(self) -> Mapping[str, "Pool"]:
         """The cases of each workload."""

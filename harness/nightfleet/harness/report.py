@@ -48,6 +48,7 @@ NOTHING_FOUND: Mapping[str, Any] = {
     "behaviour": {"cases": 0, "identical": None, "diverged": 0},
     "extraordinary": False,
     "repeats": 0,
+    "reused": {},
     "notes": [],
     "gates": [],
     "report": None,
@@ -92,6 +93,7 @@ class Verification:
 
     Attributes:
         repeats: how often the same two trees had been timed before.
+        reused: by workload whose cases are a manifest's, how often the most used of them was run again.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Verification:
     diverged: int = 0
     extraordinary: bool = False
     repeats: int = 0
+    reused: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -127,6 +130,7 @@ class Verification:
             },
             "extraordinary": self.extraordinary,
             "repeats": self.repeats,
+            "reused": dict(self.reused),
             "notes": list(self.notes),
             "gates": [asdict(gate) for gate in self.gates],
             "report": str(report),
