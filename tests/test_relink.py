@@ -171,9 +171,10 @@ def test_go_lays_out_its_functions_at_random(open_ground: Path) -> None:
     assert [plain[name] for name in main] != [other[name] for name in main]
 
 
-def test_the_functions_of_a_rust_program_change_their_order(open_ground: Path) -> None:
+def test_the_functions_of_a_rust_program_move_together(open_ground: Path) -> None:
     needs("cargo")
     plain, other = moved(arena(open_ground, ROOT / "examples" / "grid-simulator"))
     ours = sorted((name for name in plain if "3sim" in name and name in other), key=plain.__getitem__)
     assert len(ours) > 5
-    assert ours != sorted(ours, key=other.__getitem__)
+    (distance,) = {other[name] - plain[name] for name in ours}
+    assert distance >= gap_bytes(1)
