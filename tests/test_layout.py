@@ -10,10 +10,11 @@ import pytest
 from simulated import Simulated, calibrated
 from tiny import FILES, Tiny
 
+from nightfleet.harness import ground as ground_module
 from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import Calibrated
 from nightfleet.harness.ground import Ground
-from nightfleet.harness.layout import RELINKS, Layout, Relinked, take
+from nightfleet.harness.layout import FEWEST, RELINKS, Layout, Relinked, take
 from nightfleet.harness.reading import Pair
 from nightfleet.harness.rounds import Bench, Blocks
 from nightfleet.harness.rules import Rules
@@ -101,7 +102,7 @@ def calibrate(place: Ground, benches: On) -> Calibrated:
 
 
 def test_a_calibration_times_relinks_of_real_builds_and_keeps_what_they_said(open_ground: Path) -> None:
-    place, benches = ground(Tiny(open_ground / "tiny")), On(-0.02, 0.01, 0.03, 0.0)
+    place, benches = ground(Tiny(open_ground / "tiny")), On(*[-0.02, 0.01, 0.03, 0.0] * 2)
     found = calibrate(place, benches)
     assert found.calibration.layout_sd == found.summary.layout.sd == pytest.approx(0.021, rel=0.3)
     # Each of them is another program, and none is the plain one.
@@ -116,8 +117,16 @@ def test_a_calibration_times_relinks_of_real_builds_and_keeps_what_they_said(ope
     assert found.rules.promote_null(found.calibration.layout_sd) > 0.03
 
 
+def test_where_linking_takes_long_fewer_relinks_have_to_do(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ground_module, "RELINKS_S", 0.0)
+    benches = On(*[-0.02, 0.01, 0.03, 0.0] * 2)
+    found = calibrate(ground(Tiny(open_ground / "tiny")), benches)
+    assert len(benches.asked) == 1 + FEWEST
+    assert len(found.summary.layout.gains) == FEWEST
+
+
 def test_a_baseline_whose_records_depend_on_its_layout_is_not_measured(open_ground: Path) -> None:
-    found = calibrate(ground(Tiny(open_ground / "tiny")), On(0.1, 0.1, 0.1, 0.1, lies=True))
+    found = calibrate(ground(Tiny(open_ground / "tiny")), On(*[0.1] * 8, lies=True))
     assert found.calibration.layout_sd == 0.0
     assert "relinked, the baseline gives another record of case" in found.summary.layout.why
 

@@ -44,8 +44,8 @@ PAIRS_FOR_VERIFY = 60
 # Recorded streams were stable for the first time after 200 to 410 pairs; a machine whose load comes and goes never is.
 MOST_PAIRS = 500
 # Pairs of each relink, in one verification and for a night.
-RELINK_PAIRS_FOR_VERIFY = 12
-RELINK_PAIRS_FOR_A_NIGHT = 15
+RELINK_PAIRS_FOR_VERIFY = 6
+RELINK_PAIRS_FOR_A_NIGHT = 8
 # Looks at stability cost a fit each.
 LOOK_EVERY = 10
 # Blocks that two passes time to see how much their work differs.

@@ -4,6 +4,7 @@
 """
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from nightfleet.harness.calibrate import Calibrated, Measured, Plan, conclude, m
 from nightfleet.harness.calibrations import Key, Machine
 from nightfleet.harness.cases import hash_seed
 from nightfleet.harness.epoch import epoch_digest
-from nightfleet.harness.layout import RELINKS, Relinked, take
+from nightfleet.harness.layout import FEWEST, RELINKS, RELINKS_S, Relinked, take
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.reading import Pair
@@ -149,7 +150,7 @@ class Ground:
         on_relink: Callable[[int, int], None] | None,
     ) -> Relinked:
         """The baseline against its relinks, on the blocks that follow. Their records are compared too."""
-        number, found = measured.next_block, list[tuple[Pair, ...]]()
+        number, found, linking_s = measured.next_block, list[tuple[Pair, ...]](), 0.0
 
         def tell(_round: Round, counted: int) -> None:
             if on_relink is not None:
@@ -157,7 +158,11 @@ class Ground:
 
         try:
             for relink in range(1, 1 + RELINKS):
+                if relink > FEWEST and linking_s > RELINKS_S:
+                    break
+                started = time.monotonic()
                 other = self.workspace.build(self.baseline, relink=relink)
+                linking_s += time.monotonic() - started
                 with bench(plain, other) as pairs:
                     rounds, number = take(
                         pairs, self.cases.calibration, number, count, reference=measured.per_block, on_round=tell

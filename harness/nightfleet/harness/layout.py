@@ -12,9 +12,12 @@ from nightfleet.harness.rounds import Bench, Blocks, Round
 from nightfleet.harness.rules import Rules, to_gain
 from nightfleet.harness.track import Track
 
-# Fixed: relinks of the baseline that are timed; each costs a build. Of four the sd is rough: one time in twenty it is
-# less than a third of the true one (chi-squared, 3 degrees of freedom).
-RELINKS = 4
+# Fixed: relinks of the baseline that are timed; each costs a build. Of eight the sd is rough still: one time in twenty
+# it is less than 0.56 of the true one (chi-squared, 7 degrees of freedom); of four it would be less than 0.34.
+RELINKS = 8
+# Where linking takes long (s, of all together), so many have to do.
+RELINKS_S = 60.0
+FEWEST = 4
 
 
 @dataclass(frozen=True)
