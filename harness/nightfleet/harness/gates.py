@@ -18,8 +18,9 @@ from nightfleet.harness.cases import commitment
 from nightfleet.harness.difference import changed_lines
 from nightfleet.harness.evidence import Evidence, plain
 from nightfleet.harness.ground import Ground
-from nightfleet.harness.job import run_job
+from nightfleet.harness.job import Failure, run_job
 from nightfleet.harness.layout import take
+from nightfleet.harness.outcomes import Outcomes, hold
 from nightfleet.harness.overlay import Overlay, overlay
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.passing import NAMES, Ended, Passing
@@ -30,6 +31,7 @@ from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
 from nightfleet.harness.rounds import BrokenError, Round
 from nightfleet.harness.rules import CONFIRMATION_PAIRS
+from nightfleet.harness.runners import read_outcomes
 from nightfleet.harness.sides import fresh_copy
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
 from nightfleet.harness.tree import Tree
@@ -138,24 +140,23 @@ class Gates:
             gate.reason = f"{seen.cases} cases, every record identical"
 
     def tests(self) -> None:
-        """The arena's tests: what passes on the baseline must pass on the candidate."""
+        """The arena's tests: what passes on the baseline must run and pass on the candidate, each test by its name."""
         with self._gate("tests") as gate:
             if not self.arena.tests:
                 gate.skip("the arena names none")
                 return
-            for side, built in (("baseline", self._baseline), ("candidate", self._candidate)):
-                self._tell("tests", f"the {side}'s")
-                with tempfile.TemporaryDirectory(prefix="nightfleet-") as scratch:
-                    copy = fresh_copy(built.path, Path(scratch))
-                    options = self.workspace.sandbox_options("test", built)
-                    job = run_job(copy, self.arena.tests, options, self.arena.limits.build_s)
-                if job.failure is not None and side == "baseline":
-                    raise UserError(f"tests: the baseline does not pass its own: {job.failure.why}")
-                if job.failure is not None:
-                    gate.no("incorrect", f"tests: {job.failure.why}", tail=list(job.failure.tail))
-            gate.reason = (
-                f"{len(self.arena.tests)} test command{'s' * (len(self.arena.tests) != 1)} passed on both sides"
-            )
+            baseline, failed = self._tested("baseline", self._baseline)
+            if failed is not None:
+                raise UserError(f"tests: the baseline does not pass its own: {failed.why}")
+            candidate, failed = self._tested("candidate", self._candidate)
+            held = hold([" ".join(command) for command in self.arena.tests], baseline, candidate)
+            gate.facts["commands"] = held.facts
+            if failed is not None:
+                named = f"; {held.against}" if held.against is not None else ""
+                gate.no("incorrect", f"tests: {failed.why}{named}", tail=list(failed.tail))
+            if held.against is not None:
+                gate.no("incorrect", f"tests: {held.against}")
+            gate.reason = held.reason
 
     def limits(self) -> None:
         """Plain limits: changed lines, and the time of one build each from the same start."""
@@ -371,6 +372,22 @@ class Gates:
     def _judge(self, gate: Passing, seen: Behaviour) -> None:
         self.divergences = (*self.divergences, *map(sameness.plain, seen.shown))
         sameness.judge(gate, seen)
+
+    def _tested(self, side: str, built: Built) -> tuple[list[Outcomes], Failure | None]:
+        """What each test command said about its tests, until one failed."""
+        self._tell("tests", f"the {side}'s")
+        seen: list[Outcomes] = []
+        with tempfile.TemporaryDirectory(prefix="nightfleet-") as scratch:
+            copy = fresh_copy(built.path, Path(scratch))
+            options = self.workspace.sandbox_options("test", built)
+            job = run_job(
+                copy,
+                self.arena.tests,
+                options,
+                self.arena.limits.build_s,
+                on_output=lambda *streams: seen.append(read_outcomes(*streams)),
+            )
+        return seen, job.failure
 
     def _built_again(self) -> Built:
         """The baseline built as the candidate was: from the same start, with the same files changed."""

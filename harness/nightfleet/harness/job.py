@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,14 @@ class Job:
     failure: Failure | None
 
 
-def run_job(tree: Path, commands: Sequence[Command], options: SandboxOptions, timeout_s: float) -> Job:
+def run_job(
+    tree: Path,
+    commands: Sequence[Command],
+    options: SandboxOptions,
+    timeout_s: float,
+    *,
+    on_output: Callable[[bytes, bytes], None] | None = None,
+) -> Job:
     """Run commands in a sandbox until one fails.
 
     Args:
@@ -81,6 +88,7 @@ def run_job(tree: Path, commands: Sequence[Command], options: SandboxOptions, ti
         commands: each gets a home and scratch space of its own.
         options: of the sandbox.
         timeout_s: of each command.
+        on_output: given all that a command wrote, standard output and standard error, when it has ended.
 
     Raises:
         UserError, MachineError: the sandbox could not be made.
@@ -91,6 +99,8 @@ def run_job(tree: Path, commands: Sequence[Command], options: SandboxOptions, ti
         for command in commands:
             done = sandbox.run(command, timeout_s=timeout_s, output_bytes=OUTPUT_BYTES)
             wall_ns += max(0, done.wall_ns)
+            if on_output is not None:
+                on_output(done.stdout, done.stderr)
             lines = [*_lines(done.stdout), *_lines(done.stderr)]
             ended = f"# {done.outcome} {done.status}, {done.wall_ns / 1e9:.3f} s"
             logs += [f"$ {' '.join(command)}", *lines, ended, ""]
