@@ -276,9 +276,7 @@ class Gates:
                 decision.gain if decision.high is None else decision.high,
                 clock,
             )
-        reused = (
-            {} if self._behaviour is None else self.pools.reused(0 if self._speed is None else self._speed.next_block)
-        )
+        reused = {} if self._behaviour is None else self.pools.reused(self._next_block)
         verdict: Verdict
         if self.ended is not None:
             verdict, reason = self.ended.verdict, self.ended.reason
