@@ -196,6 +196,8 @@ class Gates:
             if self._speed is None or not self._speed.decision.extraordinary:
                 gate.skip(f"the gain is below {self.arena.thresholds.extraordinary_ratio:.0%}")
                 return
+            # Before anything is relinked: that begins in what the builds compiled.
+            self._unchanged(gate)
             layout = self._another_layout(gate, self._speed)
             cases = self._further_cases(gate)
             self.notes.append(f"an extraordinary claim: {layout}; {cases}; read the change before you merge it")
