@@ -145,9 +145,10 @@ def test_bad_ends_count_across_a_restart(place: Path, monkeypatch: pytest.Monkey
     # In the warm-up that came first: one more is one too many.
     assert not ran["a"]
     # Whoever asks again hears the same, and nothing runs.
-    calm = go_on(place, monkeypatch)
-    assert calm[0].broken is not None
-    assert not calm[2]["a"]
+    once_more, later, ran = go_on(place, monkeypatch)
+    assert str(once_more.broken) == str(result.broken)
+    assert later == after
+    assert not ran["a"]
 
 
 def test_a_record_that_differed_still_does_after_a_restart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,3 +245,4 @@ def test_a_broken_candidate_is_broken_in_the_same_process_too(place: Path, monke
             with pytest.raises(BrokenError, match="cannot do 0"):
                 bench.round(killed.blocks(0))
         assert len(bench.recorded.entries) == 1
+        assert len(bench.recorded.bad_ends) == 2
