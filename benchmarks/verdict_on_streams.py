@@ -5,93 +5,28 @@ exits with an error if a rate that is promised does not hold. `--nulls 50000` fo
 """
 
 import argparse
-import csv
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from unittest import mock
 
 from scipy.stats import binom
+from streams import STREAMS, Change, arenas, arm, arm_pair, judged, two_armed
 
 from nightfleet.harness.calibration import Calibration
 from nightfleet.harness.noise import calibrate
-from nightfleet.harness.power import Round, planted, resampled
-from nightfleet.harness.reading import BothSides, Pair, Reading
-from nightfleet.harness.rules import CONFIRMATION_PAIRS, ErrorBudget, Rules, to_log
+from nightfleet.harness.power import planted
+from nightfleet.harness.reading import Pair
+from nightfleet.harness.rules import ErrorBudget, Rules, to_log
 from nightfleet.harness.track import Totals
-from nightfleet.harness.verdict import Decision, Sequential, Step
+from nightfleet.harness.verdict import Decision, Step
 
-DATA = Path(__file__).parent / "data" / "timing-noise"
-STREAMS = ("aa_alu_p", "aa_mix_p", "aa_py_p", "aa_alu_q", "aa_mix_q", "aa_py_q", "aa_mem_q")
-CALIBRATION_PAIRS = 200
-BLOCKS = 100  # of the behaviour gate: 20,000 cases, 200 to a block
 # The first test of a night of 200 experiments, with 0.1 false promotions in all.
 NIGHT = ErrorBudget(0.1, 200).of(0)
 # A promised rate is broken when its count would be this rare.
 RARE = 1e-3
-
-Change = Callable[[Pair], Pair]
-
-
-@dataclass(frozen=True)
-class Arena:
-    """One stream, cut into what calibrates and what is resampled, judged by one clock."""
-
-    name: str
-    rules: Rules
-    calibration: Calibration
-    rounds: list[list[Pair]]
-
-    def timing(self, change: Change, rng: random.Random) -> Decision:
-        """One candidate, from its behaviour gate to its confirmation."""
-        draw = resampled(self.rounds, rng)
-        changed = changing(draw, change)
-        blocks = [BothSides(pair.baseline, pair.candidate) for pair in (next(changed) for _ in range(BLOCKS))]
-        timing = Sequential(self.rules, self.calibration, blocks)
-        while timing.decision.step is Step.CONTINUE:
-            timing.add(next(changed))
-        if timing.decision.step is not Step.CONFIRM:
-            return timing.decision
-        return timing.confirm([next(changed) for _ in range(CONFIRMATION_PAIRS)])
-
-
-def changing(draw: Callable[[], Round], change: Change) -> Iterator[Pair]:
-    """An endless stream of pairs."""
-    while True:
-        yield from map(change, draw())
-
-
-def load(name: str) -> list[tuple[int, Reading]]:
-    """A recorded stream: (arm, reading) of each run."""
-    with (DATA / f"{name}.csv").open(newline="") as file:
-        return [
-            (int(row["k"]), Reading(int(row["wall"]), 1000 * (int(row["ut"]) + int(row["st"]))))
-            for row in csv.DictReader(file)
-        ]
-
-
-def aa_pairs(name: str) -> list[Pair]:
-    """Two consecutive runs are a pair; the coin is drawn anew when it is resampled."""
-    runs = [reading for _, reading in load(name)]
-    return [
-        Pair(candidate_first=False, baseline=first, candidate=second)
-        for first, second in zip(runs[::2], runs[1::2], strict=False)
-    ]
-
-
-def arenas(alpha: float) -> list[Arena]:
-    """Every stream by CPU and by wall."""
-    found = []
-    for name in STREAMS:
-        pairs = aa_pairs(name)
-        for clock in ("cpu", "wall"):
-            rules = Rules("cpu" if clock == "cpu" else "wall", alpha=alpha)
-            calibration = calibrate(pairs[:CALIBRATION_PAIRS], rules)
-            found.append(Arena(name, rules, calibration, [[pair] for pair in pairs[CALIBRATION_PAIRS:]]))
-    return found
 
 
 def spent(decision: Decision) -> int:
@@ -214,8 +149,7 @@ def cheating(runs: int, rng: random.Random) -> None:
 
 def real_work(runs: int, rng: random.Random) -> None:
     """Arms that really do less work, each pair recorded as baseline and arm in random order."""
-    runs_ = load("pw_alu_q")
-    both = [(one, two) for one, two in zip(runs_[::2], runs_[1::2], strict=False)]
+    both = two_armed("pw_alu_q")
     print(f"### Real work left out (pw_alu_q), bar {1 / NIGHT:.0f}, {runs} timings each\n")
     print("| true gain | clock | promoted | incremental | rejected | undecided | pairs | mean claimed, all |")
     print("|--:|---|--:|--:|--:|--:|--:|--:|")
@@ -236,18 +170,6 @@ def real_work(runs: int, rng: random.Random) -> None:
     print()
 
 
-def arm(pair: tuple[tuple[int, Reading], tuple[int, Reading]]) -> int:
-    """Which arm is paired with the baseline."""
-    return max(pair[0][0], pair[1][0])
-
-
-def arm_pair(one: tuple[int, Reading], two: tuple[int, Reading]) -> Pair:
-    """A recorded pair as it ran: arm 0 is the baseline."""
-    first = one[0] > two[0]
-    baseline, candidate = (two[1], one[1]) if first else (one[1], two[1])
-    return Pair(first, baseline, candidate)
-
-
 def as_recorded(rounds: list[list[Pair]], calibration: Calibration, rules: Rules, rng: random.Random) -> Decision:
     """A timing of stretches of recorded pairs, with the coins that they had."""
 
@@ -257,13 +179,7 @@ def as_recorded(rounds: list[list[Pair]], calibration: Calibration, rules: Rules
             for round_ in rounds[at : at + 10]:
                 yield from round_
 
-    pairs = recorded()
-    timing = Sequential(rules, calibration)
-    while timing.decision.step is Step.CONTINUE:
-        timing.add(next(pairs))
-    if timing.decision.step is not Step.CONFIRM:
-        return timing.decision
-    return timing.confirm([next(pairs) for _ in range(CONFIRMATION_PAIRS)])
+    return judged(rules, calibration, recorded())
 
 
 def main() -> None:
