@@ -106,7 +106,7 @@ def judge(folder: Path, name: str) -> Run:
         candidate,
         source=folder / "example",
         state=folder / "state",
-        program_digest=program.digest,
+        program_text=program.front.text,
         master=new_master(),
     )
     started = time.monotonic()

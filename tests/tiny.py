@@ -88,7 +88,7 @@ class Tiny:
         baseline = find_tree("main", repository, subfolder)
         program = load_program(baseline.read("program.md").decode())
         trial = find_tree(candidate, repository, subfolder)
-        return Request(program.arena, baseline, trial, self.root, self.state, program.digest, master)
+        return Request(program.arena, baseline, trial, self.root, self.state, program.front.text, master)
 
     def digest(self) -> str:
         """Over names, modes, times and contents of all that is the user's: the work tree and .git."""

@@ -154,10 +154,16 @@ class Arena:
     warnings: tuple[str, ...] = ()
 
     @property
+    def content(self) -> dict[str, Any]:
+        """Everything but the warnings, as plain values for JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "warnings"}
+
+    @property
     def digest(self) -> str:
-        """SHA-256 (64 hex digits) over everything but the warnings, as JSON with sorted keys and no blanks."""
-        content = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "warnings"}
-        text = json.dumps({"nightfleet arena 1": content}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """SHA-256 (64 hex digits) over `content`, as JSON with sorted keys and no blanks."""
+        text = json.dumps(
+            {"nightfleet arena 1": self.content}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
+        )
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     @property

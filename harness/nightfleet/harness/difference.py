@@ -1,10 +1,11 @@
-"""How much of the text differs between two trees."""
+"""How much of the text differs between two trees, and the patch that leads from one to the other."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Collection
 
-from nightfleet.harness.tree import Tree
+from nightfleet.harness.tree import Tree, printable
 
 # A candidate of a megabyte of empty lines must not keep the judge busy: beyond so many pairs of lines they are counted
 # without regard to their order.
@@ -22,6 +23,35 @@ def changed_lines(baseline: Tree, candidate: Tree, changed: Collection[str]) -> 
         before, after = (_lines(tree.read(path)) if path in files else [] for tree, files in sides)
         total += _differing(before, after)
     return total
+
+
+def patch(baseline: Tree, candidate: Tree, changed: Collection[str]) -> str:
+    """A unified diff of these files, for people and for `patch -p1`; contents that are not UTF-8 are only named.
+
+    In very long files everything is shown as removed and added.
+    """
+    sides = [(tree, frozenset(tree.files)) for tree in (baseline, candidate)]
+    return "".join(
+        _of_file(path, *(tree.read(path) if path in files else None for tree, files in sides))
+        for path in sorted(changed)
+    )
+
+
+def _of_file(path: str, before: bytes | None, after: bytes | None) -> str:
+    old, new = (
+        "/dev/null" if data is None else f"{letter}/{printable(path)}" for letter, data in (("a", before), ("b", after))
+    )
+    try:
+        # Lines end at a newline and nothing else: `splitlines` would end them at a form feed too.
+        left, right = (re.findall(r"[^\n]*\n|[^\n]+", (data or b"").decode("utf-8")) for data in (before, after))
+    except UnicodeDecodeError:
+        return f"Binary files {old} and {new} differ\n"
+    if len(left) * len(right) > MOST_MATCHED:
+        head = f"--- {old}\n+++ {new}\n@@ -1,{len(left)} +1,{len(right)} @@\n"
+        lines = [head, *(f"-{line}" for line in left), *(f"+{line}" for line in right)]
+    else:
+        lines = list(difflib.unified_diff(left, right, old, new))
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def _lines(data: bytes) -> list[bytes]:

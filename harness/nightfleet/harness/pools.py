@@ -39,11 +39,19 @@ class CasePools:
     """
 
     def __init__(self, arena: Arena, baseline: Tree, master: bytes, index: int) -> None:
-        self.arena = arena
-        self.salt = verification_salt(master, index)
+        self._draw(arena, baseline, verification_salt(master, index), practice_salt(master))
+
+    @classmethod
+    def revealed(cls, arena: Arena, baseline: Tree, salt: bytes, practice: bytes) -> "CasePools":
+        """The same cases again, from the two salts that a report holds. Raises as the class itself."""
+        pools = cls.__new__(cls)
+        pools._draw(arena, baseline, salt, practice)  # noqa: SLF001 - its own, of an instance in the making
+        return pools
+
+    def _draw(self, arena: Arena, baseline: Tree, salt: bytes, practice: bytes) -> None:
+        self.arena, self.salt, self.practice_salt = arena, salt, practice
         # Calibration has cases of its own: a candidate is never timed on a block that the baseline was fitted to.
         self._aside = hashlib.sha256(b"nightfleet calibration 1\n" + self.salt).digest()
-        practice = practice_salt(master)
         self._pools = {one.name: self._pool(one, practice, baseline) for one in arena.workloads}
 
     def practice(self) -> list[Span]:

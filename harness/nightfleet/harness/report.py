@@ -1,9 +1,10 @@
 r"""The hash report of one verification: what was compared, what came out, and a root digest over all of it.
 
 A report is a directory: `report.json`, and for each workload and side a digest array (see `native.write_digests`).
-Anyone can read it with a JSON parser and NumPy. Its root is SHA-256 over b"nightfleet report 1\n" and the JSON of
-everything but the root itself (sorted keys, no blanks, ASCII); the JSON holds the root digest of every array, and the
-raw pairs from which the verdict on speed is computed again whenever a report is read.
+Anyone can read it with a JSON parser and NumPy; `docs/evidence.md` names every key, and `audit` reads it without this
+file. Its root is SHA-256 over b"nightfleet report 3\n" and the JSON of everything but the root itself (sorted keys, no
+blanks, ASCII); the JSON holds the root digest of every array, and the raw pairs from which the verdict on speed is
+computed again whenever a report is read.
 """
 
 import hashlib
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 
 from nightfleet.harness.evidence import Evidence, recompute
 from nightfleet.harness.regions import Step
+from nightfleet.harness.sums import canonical, part_sums, row_sums
 from nightfleet.native import UserError, verify_digests, write_digests
 
-FORMAT = 2
-_PREFIX = b"nightfleet report 1\n"
+FORMAT = 3
+_PREFIX = b"nightfleet report 3\n"
+# Of a digest array, before its rows.
+HEADER_BYTES = 192
 
 Verdict = Literal[
     "promote",
@@ -160,16 +164,18 @@ def write_report(
     arrays: tuple[Array, ...] = (),
     speed: Mapping[str, Any] | None = None,
     divergences: tuple[Mapping[str, Any], ...] = (),
+    patch: str | None = None,
 ) -> str:
     """Write a report into `directory`, which is made; return its root digest.
 
     Args:
         directory: where; its parent is there already.
         verification: what was found.
-        subject: what was compared: arena, commits, trees, artefacts, toolchain, machine, salt and its commitment.
+        subject: what was compared: arena, program, commits, trees, artefacts, toolchain, machine, salts, commitment.
         arrays: the digests.
         speed: an `evidence.Evidence` as plain values.
         divergences: readable records of both sides, for people.
+        patch: between the two trees, for people; None where there is none to show.
 
     Raises:
         OSError: the disk is full or the place cannot be written; then no report.json stands there.
@@ -180,8 +186,9 @@ def write_report(
     for number, array in enumerate(arrays):
         name = f"digests-{number}.npy"
         about = {"report": verification.id, "side": array.side, "workload": array.workload}
-        root = write_digests(directory / name, array.cases, array.digests, _canonical(about))
-        files[name] = {**about, "rows": len(array.cases), "root": root}
+        root = write_digests(directory / name, array.cases, array.digests, canonical(about))
+        rows = (directory / name).read_bytes()[HEADER_BYTES:]
+        files[name] = {**about, "rows": len(array.cases), "root": root, **row_sums(rows)}
     content = {
         "format": FORMAT,
         "verification": verification.to_json(directory),
@@ -189,9 +196,11 @@ def write_report(
         "files": files,
         "speed": speed,
         "divergences": [dict(one) for one in divergences],
+        "patch": patch,
     }
     # As JSON would give it back, so that what is hashed is what is read.
     content = json.loads(json.dumps(content))
+    content["parts"] = part_sums(content)
     root = _root(content)
     _replace(directory / "report.json", json.dumps({**content, "root": root}, indent=1) + "\n")
     return root
@@ -212,7 +221,10 @@ def read_report(directory: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ReportError(f"{path} has format {found!r}; this version reads {FORMAT}")
+        raise ReportError(
+            f"{path} has format {found!r}; this version reads {FORMAT}: read it with the version that wrote it, "
+            "or judge the change again"
+        )
     root = content.pop("root", None)
     if root != (computed := _root(content)):
         raise ReportError(f"{path} was changed: its root digest is {root}, its content gives {computed}")
@@ -227,7 +239,7 @@ def read_report(directory: Path) -> dict[str, Any]:
 
 
 def _check_array(path: Path, about: Mapping[str, Any]) -> None:
-    metadata = _canonical({key: about[key] for key in ("report", "side", "workload")})
+    metadata = canonical({key: about[key] for key in ("report", "side", "workload")})
     try:
         verify_digests(path, metadata, about["root"])
     except UserError as error:
@@ -243,11 +255,7 @@ def _check_verdict(verdict: str, evidence: Evidence) -> None:
 
 
 def _root(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_PREFIX + _canonical(content)).hexdigest()
-
-
-def _canonical(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return hashlib.sha256(_PREFIX + canonical(content)).hexdigest()
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What one verification is asked, and who is told meanwhile."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ class Request:
         candidate: the tree on trial; untrusted.
         source: the user's folder, for `data` and the toolchain; never written to.
         state: the `.nightfleet` directory.
-        program_digest: of the text of program.md.
+        program_text: the text of program.md, as `FrontMatter.text` gives it; the report keeps it.
         master: 32 secret bytes; all cases and seeds follow from it and `index`.
         index: this verification's own number.
         alpha: error rate of the timing.
@@ -31,12 +32,17 @@ class Request:
     candidate: Tree
     source: Path
     state: Path
-    program_digest: str
+    program_text: str
     master: bytes
     index: int = 0
     alpha: float = VERIFY_ALPHA
     purpose: Purpose = "speed"
     id: str = field(default_factory=new_id)
+
+    @property
+    def program_digest(self) -> str:
+        """SHA-256 of the program's text, 64 hex digits."""
+        return hashlib.sha256(self.program_text.encode("utf-8")).hexdigest()
 
 
 class Watch(Protocol):

@@ -84,8 +84,15 @@ def write_digests(
     rows = np.empty(len(cases), ROWS)
     rows["case"], rows["high"], rows["low"] = cases[order], digests[order, 0], digests[order, 1]
     _check_cases(rows["case"], str(path))
-    Path(path).write_bytes(_header(len(rows)) + rows.tobytes())
+    Path(path).write_bytes(array_header(len(rows)) + rows.tobytes())
     return _root(metadata, rows.tobytes())
+
+
+def array_header(count: int) -> bytes:
+    """The one header that a digest file of so many rows has."""
+    fields = "'descr': [('case', '<i8'), ('high', '<u8'), ('low', '<u8')], 'fortran_order': False"
+    text = f"{{{fields}, 'shape': ({count},), }}"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10) + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
 
 def read_digests(path: str | os.PathLike[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -225,18 +232,12 @@ def _number(text: str) -> bytes:
     return b"d" + struct.pack(">d", value).hex().encode()
 
 
-def _header(count: int) -> bytes:
-    fields = "'descr': [('case', '<i8'), ('high', '<u8'), ('low', '<u8')], 'fortran_order': False"
-    text = f"{{{fields}, 'shape': ({count},), }}"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10) + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
-
-
 def _data(path: str | os.PathLike[str]) -> bytes:
     """The rows of a digest file, as bytes, once everything about it has been checked."""
     content = Path(path).read_bytes()
     header, data = content[:HEADER_BYTES], content[HEADER_BYTES:]
     count = len(data) // ROWS.itemsize
-    if header != _header(count) or len(data) != count * ROWS.itemsize:
+    if header != array_header(count) or len(data) != count * ROWS.itemsize:
         raise ValueError(f"{path} is not a digest file: header and {len(data)} bytes of rows do not fit together")
     _check_cases(np.frombuffer(data, ROWS)["case"], str(path))
     return data

@@ -6,13 +6,15 @@ written as a report, so that nobody has to believe a verdict.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nightfleet.harness import repeats
+from nightfleet.harness.difference import patch
 from nightfleet.harness.gates import Gates
 from nightfleet.harness.passing import Ended
 from nightfleet.harness.report import Verification, write_report
 from nightfleet.harness.request import Request, Watch
-from nightfleet.native import MachineError
+from nightfleet.native import MachineError, UserError, __version__
 
 __all__ = ["CutShortError", "Interrupted", "verify"]
 
@@ -82,7 +84,7 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
 
 
 def _reported(gates: Gates) -> tuple[Verification, Path]:
-    state, subject = gates.request.state, gates.subject()
+    state, subject = gates.request.state, {**gates.subject(), **_for_audits(gates)}
     found = gates.verification()
     if found.pairs:
         before = repeats.earlier(state, subject)
@@ -97,7 +99,33 @@ def _reported(gates: Gates) -> tuple[Verification, Path]:
         arrays=gates.arrays,
         speed=gates.evidence,
         divergences=gates.divergences,
+        patch=_patch(gates),
     )
     if found.pairs:
         repeats.remember(state, found.id, subject)
     return found, directory
+
+
+def _for_audits(gates: Gates) -> dict[str, Any]:
+    """What someone needs who has nothing but the report: the contract, and what all cases are drawn from."""
+    request = gates.request
+    return {
+        "version": __version__,
+        "program_text": request.program_text,
+        "contract": request.arena.content,
+        "purpose": request.purpose,
+        "practice_salt": gates.pools.practice_salt.hex(),
+        "cases": {name: len(pool.behaviour) for name, pool in gates.pools.by_name.items()},
+    }
+
+
+def _patch(gates: Gates) -> str | None:
+    """What the candidate changes; None if it is out of scope, and its contents were never looked at."""
+    scope = next(gate for gate in gates.found if gate.name == "scope")
+    if not scope.passed:
+        return None
+    try:
+        return patch(gates.request.baseline, gates.request.candidate, scope.facts["changed"])
+    except UserError:
+        # A folder that changed since: what was judged is known by its digest, and can no longer be shown.
+        return None

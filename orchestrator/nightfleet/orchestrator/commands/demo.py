@@ -116,7 +116,7 @@ def _request(clone: Path, baseline: Path, candidate: Path) -> "Request":
         find_tree(str(candidate), None),
         source=clone / EXAMPLE,
         state=clone / STATE,
-        program_digest=program.digest,
+        program_text=program.front.text,
         master=new_master(),
     )
 

@@ -104,7 +104,7 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
         cand,
         source=here,
         state=here / ".nightfleet",
-        program_digest=loaded.digest,
+        program_text=loaded.front.text,
         master=new_master(),
         purpose="simplify" if purpose == "simplify" else "speed",
     )
