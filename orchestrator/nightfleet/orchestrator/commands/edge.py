@@ -20,6 +20,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
+from nightfleet.orchestrator.commands.audit import audit
 from nightfleet.orchestrator.commands.check import check
 from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.probe import probe
@@ -49,6 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(audit, name="audit")
 app.command()(check)
 app.command()(demo)
 app.command()(probe)
