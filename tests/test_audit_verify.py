@@ -75,6 +75,34 @@ def test_reports_of_every_verdict_hold(originals: dict[str, Path]) -> None:
         assert account.verdict == verdict
 
 
+def test_an_extraordinary_claim_holds(open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = Tiny(open_ground / "tiny")
+    report = report_of(tiny, monkeypatch, "half", HALF, lambda: Bench(gain=0.4))
+    assert content_of(report)["verification"]["extraordinary"] is True
+    assert account_of(report).failed == []
+
+
+def interrupted(content: Content, pairs: int) -> None:
+    """As `verify` leaves it when Ctrl-C comes while pairs are timed."""
+    content["verification"] |= {"verdict": "undecided", "reason": f"interrupted after {pairs} pairs"}
+    for gate in content["verification"]["gates"]:
+        if gate["name"] == "speed":
+            gate |= {"passed": None, "reason": "cut short: interrupted"}
+        if gate["name"] == "extraordinary":
+            gate |= {"passed": None, "reason": "not reached"}
+
+
+def test_an_interrupted_timing_holds_as_what_it_is(report: Path) -> None:
+    content = content_of(report)
+    pairs = content["verification"]["pairs"]
+    interrupted(content, pairs)
+    seal(report, content)
+    assert account_of(report).holds
+    interrupted(content, pairs + 1)
+    seal(report, content)
+    assert [check.name for check in account_of(report).failed] == ["verdict"]
+
+
 # --- single hands: what is done to a report, and what the reason names ------------------------------------------------
 
 
