@@ -294,7 +294,7 @@ def looser_guard(_folder: Path, content: Content) -> None:
 def _decide_again(content: Content, recompute: Callable[[Content], object]) -> None:
     """Record the decision that follows from what stands there: the forger owns nightfleet as well."""
     from nightfleet.harness.calibration import Calibration
-    from nightfleet.harness.evidence import _block, read_pair, read_rules
+    from nightfleet.harness.evidence import read_block, read_pair, read_rules
     from nightfleet.harness.verdict import decide
 
     speed = content["speed"]
@@ -302,7 +302,7 @@ def _decide_again(content: Content, recompute: Callable[[Content], object]) -> N
         read_rules(speed["rules"]),
         Calibration.from_dict(speed["calibration"]),
         [read_pair(pair) for pair in speed["pairs"]],
-        blocks=[_block(block) for block in speed["blocks"]],
+        blocks=[read_block(block) for block in speed["blocks"]],
         confirmation=[read_pair(pair) for pair in speed["confirmation"]],
     )
     speed["decision"] = plain(decision)

@@ -135,3 +135,4 @@ def _show(found: "Verification", report: Path, console: Console) -> None:
     for note in found.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     console.print(Text(f"evidence: {report}/report.json", style="dim"))
+    console.print(Text(f"next: nightfleet audit show {found.id}", style="dim"))
