@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from calm import calm_machine
 from clocked import Bench, calibrated_before, on_clock
 from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 
+from nightfleet.harness.built import Built
 from nightfleet.harness.difference import MOST_MATCHED, changed_lines
 from nightfleet.harness.folder import Folder
+from nightfleet.harness.gates import slower_build
 from nightfleet.harness.job import BaselineFailedError
 from nightfleet.harness.journal import read_journal
 from nightfleet.harness.passing import NAMES
@@ -397,6 +400,30 @@ def test_what_a_filter_shows_to_differ_only_where_it_is_timed_is_caught_there(si
     assert gates(found)["behaviour"].passed is True
     assert (found.verdict, found.pairs) == ("incorrect", 0)
     assert f"case {case} of workload sums" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "expected"),
+    [
+        # Elapsed and processor time of either, in s. Load lengthens the first, more cores the second.
+        ((9.0, 2.1), (3.0, 2.0), (0.05, 0.1)),
+        ((3.3, 9.0), (3.0, 2.0), (0.1, 0.3)),
+        ((9.0, 6.0), (3.0, 3.0), (1.0, 3.0)),
+        # A machine that tells no processor time.
+        ((6.0, 0.0), (3.0, 0.0), (1.0, 3.0)),
+        # Nothing is built.
+        ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)),
+    ],
+)
+def test_a_build_is_slower_by_the_clock_that_says_less(
+    candidate: tuple[float, float], baseline: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    def built(times: tuple[float, float]) -> Built:
+        wall_ns, cpu_ns = (round(1e9 * time) for time in times)
+        return cast("Built", SimpleNamespace(build_ns=wall_ns, build_cpu_ns=cpu_ns))
+
+    ratio, slower_ns = slower_build(built(candidate), built(baseline))
+    assert (ratio, slower_ns / 1e9) == pytest.approx(expected)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ class Built:
             compiled, equal digests mean the same program; where a workload reads its sources, they mean nothing.
         whole_digest: SHA-256 over everything in the directory, sources included.
         build_ns: elapsed time of the build's commands, when it was built.
+        build_cpu_ns: their processor time; 0 where the machine cannot tell.
         log: what they printed, control characters escaped.
         tree_digest: of the tree that was built.
         provision: what set-up left, if there was one.
@@ -37,6 +38,7 @@ class Built:
     artefact_digest: str
     whole_digest: str
     build_ns: int
+    build_cpu_ns: int
     log: Path
     tree_digest: str
     record: Record = field(repr=False)
@@ -53,6 +55,7 @@ class Built:
             artefact_digest=_artefact_digest(record.artefacts),
             whole_digest=inventory_digest(record.files),
             build_ns=record.build_ns,
+            build_cpu_ns=record.cpu_ns,
             log=folder / LOG,
             tree_digest=record.tree_digest,
             record=record,

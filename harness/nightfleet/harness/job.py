@@ -66,11 +66,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What became of some commands: elapsed time of all together, cleaned output, the first failure."""
+    """What became of some commands: elapsed time of all together, cleaned output, the first failure.
+
+    `cpu_ns` is the processor time of all of them and whatever they started; 0 where the machine cannot tell.
+    """
 
     wall_ns: int
     log: str
     failure: Failure | None
+    cpu_ns: int = 0
 
 
 def run_job(
@@ -93,12 +97,13 @@ def run_job(
     Raises:
         UserError, MachineError: the sandbox could not be made.
     """
-    wall_ns = 0
+    wall_ns = cpu_ns = 0
     logs: list[str] = []
     with Sandbox(tree, **options) as sandbox:
         for command in commands:
             done = sandbox.run(command, timeout_s=timeout_s, output_bytes=OUTPUT_BYTES)
             wall_ns += max(0, done.wall_ns)
+            cpu_ns += max(0, done.cpu_ns)
             if on_output is not None:
                 on_output(done.stdout, done.stderr)
             lines = [*_lines(done.stdout), *_lines(done.stderr)]
@@ -109,8 +114,8 @@ def run_job(
                 if options["profile"] != "setup" and any(NETWORK.search(line) for line in lines):
                     why += "; there is no network here: what it fetches belongs into 'setup', whose result it is shown"
                 tail = tuple(line[:TAIL_LETTERS] for line in lines[-TAIL_LINES:])
-                return Job(wall_ns, "\n".join(logs), Failure(why, done.outcome, tail))
-    return Job(wall_ns, "\n".join(logs), None)
+                return Job(wall_ns, "\n".join(logs), Failure(why, done.outcome, tail), cpu_ns)
+    return Job(wall_ns, "\n".join(logs), None, cpu_ns)
 
 
 def _lines(output: bytes) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from nightfleet.harness.built import Built
 from nightfleet.harness.copies import copy_tree, put, remove, take_away
 from nightfleet.harness.inventory import ExcessError, Item, Span, settle, take_inventory
-from nightfleet.harness.job import Failure, run_job
+from nightfleet.harness.job import Failure, Job, run_job
 from nightfleet.harness.provision import Provision
 from nightfleet.harness.record import CACHE, LOG, TREE, Record, SourceFile
 from nightfleet.harness.relink import put_linkers, relinking
@@ -51,9 +51,9 @@ class Recipe:
         self.surroundings.make_room(place)
         # The times of files lag behind the clock by a tick or two.
         began_ns = time.time_ns() - 1_000_000_000
-        wall_ns, failure = self._run(folder)
-        if failure is not None:
-            return failure
+        job = self._run(folder)
+        if job.failure is not None:
+            return job.failure
         span = Span(self._generation, began_ns, time.time_ns())
         try:
             size = settle(place, span, self.most_bytes)
@@ -64,8 +64,8 @@ class Recipe:
             return Failure(f"the build leaves {error}", "size")
         artefacts = {path: item for path, item in files.items() if self._is_made(path, item, sources.get(path))}
         setup = None if self.provision is None else self.provision.key
-        record = Record(self.key, self.tree.digest, self._generation, wall_ns, size, setup, sources, files, artefacts)
-        record.write(folder)
+        made = self.key, self.tree.digest, self._generation
+        Record(*made, job.wall_ns, size, setup, sources, files, artefacts, job.cpu_ns).write(folder)
         return None
 
     @property
@@ -102,11 +102,11 @@ class Recipe:
                 put(place, entry.path, data, MODES[entry.kind], now_s)
         return sources
 
-    def _run(self, folder: Path) -> tuple[int, Failure | None]:
+    def _run(self, folder: Path) -> Job:
         arena = self.surroundings.arena
         if not arena.build:
             (folder / LOG).touch()
-            return 0, None
+            return Job(0, "", None)
         options = self.surroundings.options("build", None if self.provision is None else self.provision.home)
         options["write"] = [(folder / CACHE, INSIDE_HOME / HOME_CACHE)]
         options["file_bytes"] = self.most_bytes
@@ -119,7 +119,7 @@ class Recipe:
         job = run_job(folder / TREE, arena.build, options, arena.limits.build_s)
         remove(linkers)
         (folder / LOG).write_text(job.log, encoding="utf-8")
-        return job.wall_ns, job.failure
+        return job
 
     def _put_back(self, place: Path, sources: dict[str, SourceFile]) -> None:
         """Undo what a build did to files that no candidate may change, and to the places of inputs (CHEATS 23)."""

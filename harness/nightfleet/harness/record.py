@@ -43,6 +43,7 @@ class Record:
     sources: Mapping[str, SourceFile]
     files: Inventory
     artefacts: Inventory
+    cpu_ns: int = 0
 
     def write(self, folder: Path) -> None:
         """Keep it in a build's folder."""
