@@ -9,6 +9,7 @@ import pytest
 
 from nightfleet.harness.calibration import Calibration, Noise
 from nightfleet.harness.evidence import Evidence
+from nightfleet.harness.passing import NAMES
 from nightfleet.harness.reading import Pair, Reading
 from nightfleet.harness.report import (
     FORMAT,
@@ -41,12 +42,12 @@ def speed() -> dict[str, object]:
 def report(tmp_path: Path) -> Path:
     cases = np.arange(50, dtype=np.int64)
     digests = np.random.default_rng(3).integers(0, 2**63, (50, 2), dtype=np.uint64)
-    gates = (
-        Gate("scope", passed=True, reason="1 file"),
-        Gate("behaviour", passed=True, reason="50 cases", seconds=1.5),
-    )
-    gain = Gain(-0.1, -0.12, -0.08, "wall")
-    verification = Verification(new_id(), "reject", "slower", gates, gain, pairs=5, cases=50)
+    found = speed()["decision"]
+    assert isinstance(found, dict)
+    passed = [Gate(name, passed=True, reason="yes", seconds=1.5) for name in NAMES[:-2]]
+    gates = (*passed, Gate("speed", passed=False, reason=found["reason"]), Gate("extraordinary", None, "not reached"))
+    gain = Gain(found["gain"], found["low"], found["high"], "wall")
+    verification = Verification(new_id(), "reject", found["reason"], gates, gain, pairs=5, cases=50)
     directory = tmp_path / verification.id
     arrays = tuple(Array(side, "episodes", cases, digests) for side in ("baseline", "candidate"))
     root = write_report(directory, verification, subject={"arena": "x"}, arrays=arrays, speed=speed())
@@ -115,7 +116,31 @@ def test_a_newer_format_is_refused_by_name(report: Path) -> None:
 
 def test_a_verdict_that_its_own_pairs_speak_against_is_refused(tmp_path: Path) -> None:
     # With a root that fits: whoever writes the report can compute one.
-    forged = Verification(new_id(), "promote", "faster", (), pairs=5)
-    write_report(tmp_path / "forged", forged, subject={}, speed=speed())
-    with pytest.raises(ReportError, match="its verdict is 'promote', and its pairs say 'rejected"):
+    gates = tuple(Gate(name, passed=True, reason="yes") for name in NAMES)
+    forged = Verification(new_id(), "promote", "faster", gates, pairs=5)
+    write_report(tmp_path / "forged", forged, subject={"purpose": "speed"}, speed=speed())
+    with pytest.raises(ReportError, match="the pairs give"):
         read_report(tmp_path / "forged")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("verdict", "promote", "gate speed ended it"),
+        ("reason", "because", "reason"),
+        ("pairs", 6, "pairs"),
+        ("extraordinary", True, "extraordinary"),
+    ],
+)
+def test_nothing_that_is_said_may_contradict_what_it_follows_from(
+    report: Path, where: str, value: object, says: str
+) -> None:
+    from nightfleet.harness import report as module
+
+    path = report / "report.json"
+    content = json.loads(path.read_text())
+    content["verification"][where] = value
+    del content["root"]
+    path.write_text(json.dumps({**content, "root": module._root(content)}))
+    with pytest.raises(ReportError, match=says):
+        read_report(report)

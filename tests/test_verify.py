@@ -16,7 +16,7 @@ from nightfleet.harness.folder import Folder
 from nightfleet.harness.gates import slower_build
 from nightfleet.harness.job import BaselineFailedError
 from nightfleet.harness.journal import read_journal
-from nightfleet.harness.passing import NAMES
+from nightfleet.harness.passing import NAMES, Ended, Passing
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.report import FORMAT, Gate, ReportError, Verification, new_id, read_report, write_report
 from nightfleet.harness.request import Nobody
@@ -384,7 +384,7 @@ def test_what_goes_through_a_filter_is_timed_and_gets_its_verdict(sieved: Tiny) 
     assert sorted(gains)[len(gains) // 2] > 0.2
     # What tests of the judge may do is never on here.
     assert "trim" not in gates(found)["speed"].facts["mechanisms"]
-    (journal,) = sieved.state.glob("journals/*.jsonl")
+    (journal,) = sieved.state.glob("journals/*-speed.jsonl")
     drawn = [draw for entry in read_journal(journal).entries for draw in entry.draws.values()]
     assert drawn
     assert all(draw.candidate_cases == draw.baseline_cases == 100 for draw in drawn)
@@ -400,6 +400,61 @@ def test_what_a_filter_shows_to_differ_only_where_it_is_timed_is_caught_there(si
     assert gates(found)["behaviour"].passed is True
     assert (found.verdict, found.pairs) == ("incorrect", 0)
     assert f"case {case} of workload sums" in found.reason
+
+
+FORGETFUL = """\
+tiny: main.o work.o
+\tcc -o tiny main.o work.o
+%.o: %.c
+\tcc -O1 -c $<
+"""
+MAIN = SOURCE.replace("int main", "uint64_t work(uint64_t);\nint main").replace("number * 2654435761u", "work(number)")
+WORK = '#include <stdint.h>\n#include "scale.h"\nuint64_t work(uint64_t number) { return number * SCALE; }\n'
+
+
+@pytest.mark.usefixtures("clocked")
+def test_what_is_judged_is_what_the_commit_builds(open_ground: Path) -> None:
+    # Going on from the baseline's build, make would keep the work.o that was made with the old header.
+    files = {
+        "program.md": PROGRAM,
+        "Makefile": FORGETFUL,
+        "main.c": MAIN,
+        "work.c": WORK,
+        "scale.h": "#define SCALE 2\n",
+    }
+    tiny = Tiny(open_ground / "tiny", files)
+    faster = MAIN.replace("20000", "10000")
+    found, _ = judged(tiny, tiny.branch("scale", {"scale.h": "#define SCALE 3\n", "main.c": faster}))
+    assert found.verdict == "incorrect"
+    assert "gives another record" in found.reason
+
+
+@pytest.mark.usefixtures("clocked")
+def test_what_a_candidate_says_does_not_reach_the_terminal_as_it_is(tiny: Tiny) -> None:
+    shout = r'fprintf(stderr, "\033[2Jpromote\n"); return 3;'
+    found, _ = judged(tiny, tiny.branch("loud", {"tiny.c": doing(shout)}))
+    assert found.verdict == "broken"
+    gate = Passing("speed")
+    with pytest.raises(Ended) as ended:
+        gate.no("broken", "ended: \x1b[2J\u202epromote")
+    assert ended.value.reason == gate.reason == "ended: \\x1b[2J\\u202epromote"
+
+
+def test_a_timing_is_counted_before_its_first_pair(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    class KilledError(Exception):
+        """In place of a kill -9."""
+
+    class Killed(Bench):
+        def warm_up_round(self, blocks: Blocks) -> Round:
+            raise KilledError(blocks)
+
+    on_clock(monkeypatch, Killed)
+    with pytest.raises(KilledError):
+        judged(tiny, tiny.branch("half", {"tiny.c": HALF}))
+    on_clock(monkeypatch, lambda: Bench(gain=0.12))
+    found, _ = judged(tiny, "half")
+    assert found.repeats == 1
+    assert any("verification 2 of these two trees" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

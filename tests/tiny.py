@@ -19,8 +19,6 @@ build: make
 workloads:
   - {name: sums, run: ./tiny, cases: 400, block: 100}
 behaviour: exact
-# A machine that others use builds at any speed; what is judged by it has tests of its own.
-guards: {build_time: +1000%}
 ---
 # Make it faster
 """

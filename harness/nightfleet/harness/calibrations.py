@@ -87,10 +87,14 @@ def load(folder: Path, key: Key) -> Found:
     """The calibration for this program on this machine, or what changed since there was one."""
     path = folder / key.file_name
     if path.exists():
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("format") != FORMAT or values["epoch"] != key.epoch or values["artefact"] != key.artefact:
-            return Found(None, f"{path.name} is of another format or program; run `nightfleet check` again")
-        return Found(_read(values))
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["format"] != FORMAT or values["epoch"] != key.epoch or values["artefact"] != key.artefact:
+                return Found(None, f"{path.name} is of another format or program; run `nightfleet check` again")
+            return Found(_read(values))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # A disk or an editor: what cannot be read is measured again, and never guessed.
+            return Found(None, f"{path.name} is damaged; run `nightfleet check` again")
     others = sorted(folder.glob(f"{key.program}-*.json"), key=lambda other: other.stat().st_mtime_ns)
     if not others:
         return Found(None, "this program was not calibrated here yet; run `nightfleet check` first")

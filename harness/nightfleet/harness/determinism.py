@@ -11,6 +11,7 @@ from nightfleet.harness.behaviour import Behaviour, Progress, Span, Work
 from nightfleet.harness.divergence import Divergence, Look
 from nightfleet.harness.remedy import Both, Remedy, find_remedy
 from nightfleet.harness.sides import Side, fresh_copy
+from nightfleet.harness.tree import printable
 from nightfleet.native import Sandbox
 
 # Fixed: cases whose records are looked at, and how often each is run again until its records differ.
@@ -82,7 +83,7 @@ def _failure(seen: Behaviour) -> str:
     if not seen.failed:
         return ""
     first = seen.failed[0]
-    said = first.stderr.strip().splitlines()[-3:]
+    said = [printable(line) for line in first.stderr.strip().splitlines()[-3:]]
     return (
         f"the baseline ends with {first.outcome} {first.status} on a block of workload {first.workload} "
         f"(cases {first.cases[:3].tolist()} …)" + (f": {' / '.join(said)}" if said else "")

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nightfleet.harness import behaviour, sameness
+from nightfleet.harness import behaviour, repeats, sameness
 from nightfleet.harness.behaviour import Behaviour, Span
 from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import PAIRS_FOR_VERIFY, Calibrated
@@ -72,7 +72,7 @@ class Gates:
         self.pools, self.workspace = self.ground.cases, self.ground.workspace
         self.found: list[Gate] = []
         self.ended: Ended | None = None
-        self.notes = list(request.arena.warnings)
+        self.notes = [*request.arena.warnings, *request.notes]
         self.arrays: tuple[Array, ...] = ()
         self.divergences: tuple[Mapping[str, Any], ...] = ()
         self._overlay: Overlay
@@ -83,6 +83,9 @@ class Gates:
         self._evidence: Evidence
         self._next_block = 0
         self._calibrated: Calibrated | None = None
+        self._repeats = 0
+        # What was said last, since when, and how much was done then.
+        self._telling = ("", 0.0, 0)
 
     # --- the gates -------------------------------------------------------------------------------------------------
 
@@ -98,15 +101,13 @@ class Gates:
             gate.reason = f"{count} file{'s' * (count != 1)} changed, all of them editable"
 
     def build(self) -> None:
-        """Both build, without network; the candidate from a copy of the baseline's build."""
+        """Both build, without network and from nothing: what is judged is what the commits build."""
         with self._gate("build") as gate:
             self._tell("build", "the baseline")
             self._baseline = self.workspace.build(self.request.baseline)
             self._tell("build", "the candidate")
             try:
-                self._candidate = self.workspace.build(
-                    self._changed_tree, baseline=self._baseline, changed=self._overlay.changed
-                )
+                self._candidate = self.workspace.build(self._changed_tree, baseline=self._baseline, from_nothing=True)
             except BuildFailedError as failed:
                 gate.no("broken", str(failed).splitlines()[0], tail=list(failed.tail), log=str(failed.log))
             same = self._candidate.whole_digest == self._baseline.whole_digest
@@ -159,15 +160,13 @@ class Gates:
             gate.reason = held.reason
 
     def limits(self) -> None:
-        """Plain limits: changed lines, and the time of one build each from the same start."""
+        """Plain limits: changed lines, and the time of one build each, from nothing."""
         with self._gate("limits") as gate:
             guards = self.arena.guards
             lines = changed_lines(self.request.baseline, self._changed_tree, self._overlay.changed)
             if lines > guards.diff_lines:
                 gate.no("reject", f"{lines} changed lines; guards.diff_lines is {guards.diff_lines}")
-            self._tell("limits", "building the baseline again, from the same start")
-            again = self._built_again()
-            ratio, slower_ns = slower_build(self._candidate, again)
+            ratio, slower_ns = slower_build(self._candidate, self._baseline)
             gate.facts |= {"lines": lines, "build_time_ratio": ratio}
             if slower_ns > SLOWER_BUILD_NS and ratio > guards.build_time_ratio:
                 gate.no("reject", f"building takes {ratio:+.0%}; guards.build_time is +{guards.build_time_ratio:.0%}")
@@ -210,9 +209,7 @@ class Gates:
         except NotRelinkedError as none:
             return f"not timed in another layout: {none}"
         try:
-            candidate = self.workspace.build(
-                self._changed_tree, baseline=self._baseline, changed=self._overlay.changed, relink=1
-            )
+            candidate = self.workspace.build(self._changed_tree, baseline=self._baseline, relink=1, from_nothing=True)
         except NotRelinkedError as none:
             gate.no(
                 "suspicious", f"suspicious: the baseline can be linked to another layout, the candidate not: {none}"
@@ -232,7 +229,7 @@ class Gates:
 
         def tell(round_: Round, counted: int) -> None:
             seen.append(round_)
-            self.watch.progress(gate.name, "pairs in another layout", counted, CONFIRMATION_PAIRS, None)
+            self._tell(gate.name, "pairs in another layout", counted, CONFIRMATION_PAIRS)
 
         try:
             with self._bench(baseline, candidate, gate.name) as bench:
@@ -294,6 +291,7 @@ class Gates:
             cases=0 if self._behaviour is None else self._behaviour.cases,
             diverged=0 if self._behaviour is None else self._behaviour.divergences,
             extraordinary=decision is not None and decision.extraordinary,
+            repeats=self._repeats,
             notes=(*self.notes, *(_finite(name, times) for name, times in reused.items())),
             reused=reused,
         )
@@ -347,8 +345,14 @@ class Gates:
             self.found.append(done)
             self.watch.ends(done)
 
-    def _tell(self, gate: str, words: str) -> None:
-        self.watch.progress(gate, words, 0, None, None)
+    def _tell(self, gate: str, words: str, done: int = 0, of: int | None = None, more: str = "") -> None:
+        """Say what is being done; how long the rest takes, from what was done since the words were first said."""
+        now = time.monotonic()
+        if words != self._telling[0]:
+            self._telling = (words, now, done)
+        _, since, before = self._telling
+        left = None if of is None or done <= before else (now - since) / (done - before) * (of - done)
+        self.watch.progress(gate, f"{words}, {more}" if more else words, done, of, left)
 
     @property
     def _changed_tree(self) -> Tree:
@@ -388,13 +392,6 @@ class Gates:
             )
         return seen, job.failure
 
-    def _built_again(self) -> Built:
-        """The baseline built as the candidate was: from the same start, with the same files changed."""
-        try:
-            return self.workspace.build(self.request.baseline, baseline=self._baseline, changed=self._overlay.changed)
-        except BuildFailedError as failed:
-            raise UserError(f"the baseline built once, and not a second time: {failed}") from failed
-
     # --- timing ----------------------------------------------------------------------------------------------------
 
     def _timed(self, gate: Passing) -> SpeedResult:
@@ -406,6 +403,7 @@ class Gates:
             "layout": self._calibrated.summary.layout.to_dict(),
         }
         self.notes.append(self._calibrated.summary.layout.words)
+        self._remember()
         with self._bench(self._baseline, self._candidate) as bench:
             gate.facts["mechanisms"] = bench.facts
             speed = Speed(
@@ -421,6 +419,15 @@ class Gates:
             finally:
                 self._keep(gate, speed.result, self._calibrated)
 
+    def _remember(self) -> None:
+        """Count this timing before its first pair: whoever ends it because of what it shows has had a look as well."""
+        state, subject = self.request.state, self.subject()
+        before = repeats.earlier(state, subject)
+        repeats.remember(state, self.request.id, subject)
+        self._repeats = len(before)
+        said = repeats.warning(self.request.alpha, before)
+        self.notes += [said] if said else []
+
     def _bench(self, baseline: Built, candidate: Built, gate: str = "speed", what: str = "") -> PairBench:
         """A bench with a journal of its own: `what` tells several of one gate apart."""
 
@@ -431,11 +438,12 @@ class Gates:
 
     def _calibrate(self) -> Calibrated:
         def tell(_round: Round, counted: int) -> None:
-            words = "calibrating: the baseline against itself"
-            self.watch.progress("speed", words, counted, PAIRS_FOR_VERIFY, None)
+            # Where the noise is not steady it goes on.
+            of = PAIRS_FOR_VERIFY if counted <= PAIRS_FOR_VERIFY else MOST_CALIBRATION_PAIRS
+            self._tell("speed", "calibrating: the baseline against itself", counted, of)
 
         def tell_relinks(done: int, of: int) -> None:
-            self.watch.progress("speed", "calibrating: the baseline against relinks of itself", done, of, None)
+            self._tell("speed", "calibrating: the baseline against relinks of itself", done, of)
 
         numbers = itertools.count()
 
@@ -467,13 +475,12 @@ class Gates:
         return self._behaviour.blocks if self._behaviour is not None and self.arena.cores == 1 else ()
 
     def _on_round(self, news: Progress) -> None:
-        decision = news.decision
-        words = "confirming with fresh pairs" if news.confirmed is not None else "pairs"
-        if decision.gain is not None:
-            words += f", gain {decision.gain:+.1%}"
-        done = news.confirmed if news.confirmed is not None else decision.pairs
-        of = CONFIRMATION_PAIRS if news.confirmed is not None else None
-        self.watch.progress("speed", words, done, of, None)
+        gain = "" if news.decision.gain is None else f"gain {news.decision.gain:+.1%}"
+        if news.confirmed is not None:
+            self._tell("speed", "confirming with fresh pairs", news.confirmed, CONFIRMATION_PAIRS, gain)
+        else:
+            # It stops as soon as it knows: the time left is at most this.
+            self._tell("speed", "pairs, at most", news.decision.pairs, self.ground.rules.cap, gain)
 
 
 def _finite(name: str, times: int) -> str:

@@ -4,7 +4,6 @@ Whatever the candidate's tree holds, every frozen file comes from the baseline: 
 program itself (CHEATS 22, 23). A change beyond the scope makes no tree at all; the reasons are handed back instead.
 """
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -167,16 +166,3 @@ def _is_binary(data: bytes) -> bool:
         return "\0" in data.decode("utf-8")
     except UnicodeDecodeError:
         return True
-
-
-def changed_lines(baseline: Tree, candidate: Tree, changed: tuple[str, ...]) -> int:
-    """Lines added and removed, as a diff without context would show them."""
-    total = 0
-    for path in changed:
-        before, after = (
-            tree.read(path).decode("utf-8", "replace").splitlines() if path in tree.entries else []
-            for tree in (baseline, candidate)
-        )
-        matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
-        total += sum(i2 - i1 + j2 - j1 for kind, i1, i2, j1, j2 in matcher.get_opcodes() if kind != "equal")
-    return total

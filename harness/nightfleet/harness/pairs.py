@@ -19,6 +19,7 @@ from nightfleet.harness.reading import Pair as TimedPair
 from nightfleet.harness.reading import Reading
 from nightfleet.harness.rounds import Blocks, BrokenError, Round, TooLoadedError
 from nightfleet.harness.sides import Side, extent, fresh_copy
+from nightfleet.harness.tree import printable
 from nightfleet.native import (
     BusyError,
     Completed,
@@ -452,7 +453,7 @@ def _known(value: int) -> int | None:
 
 def _ended(who: str, workload: str, trial: Completed) -> str:
     said = trial.stderr.decode("utf-8", "replace").strip().splitlines()
-    last = f": {said[-1][:200]}" if said else ""
+    last = f": {printable(said[-1][:200])}" if said else ""
     return f"{who} ended with {trial.outcome} {trial.status} in a timed trial{_of(workload)}{last}"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from nightfleet.harness.report import Verdict
+from nightfleet.harness.tree import printable
 
 # The gates, in the order of their cost.
 NAMES = ("scope", "build", "smoke", "behaviour", "tests", "limits", "speed", "extraordinary")
@@ -27,7 +28,8 @@ class Passing:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def no(self, verdict: Verdict, reason: str, **facts: object) -> NoReturn:
-        """End the verification here."""
+        """End the verification here. A reason may quote a candidate, and people read it on terminals."""
+        reason = printable(reason)
         self.passed, self.reason = False, reason
         self.facts.update(facts)
         raise Ended(verdict, reason)
@@ -42,4 +44,4 @@ class Passing:
             self.passed, self.reason = None, "cut short: interrupted"
             return
         words = str(error).splitlines()
-        self.passed, self.reason = None, f"cut short: {words[0] if words else type(error).__name__}"
+        self.passed, self.reason = None, f"cut short: {printable(words[0]) if words else type(error).__name__}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from nightfleet.harness.calibration import Calibration
 from nightfleet.harness.noise import PAIRS_PER_BIN, calibrate, in_order, longer
 from nightfleet.harness.reading import BothSides, Pair, Reading, rounds_of
-from nightfleet.harness.rules import CONFIRMATION_PAIRS, Rules
+from nightfleet.harness.rules import CONFIRMATION_PAIRS, MEMORY_FLOOR_BYTES, Quantity, Rules
 from nightfleet.harness.verdict import Decision, Sequential, Step
 
 # Fixed: gains to ask about, consecutive pairs kept together, and the least power to be content with (design: 80% at the
@@ -94,14 +94,14 @@ def timed(
     draw: Callable[[], Round], calibration: Calibration, rules: Rules, gain: float, *, blocks: int = 0
 ) -> Decision:
     """One timing, with its confirmation, of a candidate that takes 1 - gain of the time that `draw` gives it."""
-    pairs = [planted(pair, gain) for _ in range(blocks) for pair in draw()]
+    pairs = [planted(pair, gain, rules.quantity) for _ in range(blocks) for pair in draw()]
     timing = Sequential(rules, calibration, [BothSides(p.baseline, p.candidate, p.workload) for p in pairs])
     while timing.decision.step is Step.CONTINUE:
         for pair in draw():
-            timing.add(planted(pair, gain))
+            timing.add(planted(pair, gain, rules.quantity))
     if timing.decision.step is not Step.CONFIRM:
         return timing.decision
-    return timing.confirm([planted(pair, gain) for _ in range(CONFIRMATION_PAIRS) for pair in draw()])
+    return timing.confirm([planted(pair, gain, rules.quantity) for _ in range(CONFIRMATION_PAIRS) for pair in draw()])
 
 
 def resampled(rounds: Sequence[Round], rng: random.Random) -> Callable[[], Round]:
@@ -121,12 +121,14 @@ def resampled(rounds: Sequence[Round], rng: random.Random) -> Callable[[], Round
     return draw
 
 
-def planted(pair: Pair, gain: float) -> Pair:
-    """The pair with a candidate that takes 1 - gain of its time; its memory stays. Same hands, same noise."""
-    share = 1 - gain
-    candidate = pair.candidate
-    cpu_ns = None if candidate.cpu_ns is None else round(candidate.cpu_ns * share)
-    return replace(pair, candidate=Reading(round(candidate.wall_ns * share), cpu_ns, candidate.peak_bytes))
+def planted(pair: Pair, gain: float, quantity: Quantity = "wall") -> Pair:
+    """The pair with a candidate that needs 1 - gain of its time or, judged by that, memory. Same hands, same noise."""
+    share, one = 1 - gain, pair.candidate
+    if quantity == "memory":
+        peak = None if one.peak_bytes is None else round(max(one.peak_bytes, MEMORY_FLOOR_BYTES) * share)
+        return replace(pair, candidate=replace(one, peak_bytes=peak))
+    cpu_ns = None if one.cpu_ns is None else round(one.cpu_ns * share)
+    return replace(pair, candidate=Reading(round(one.wall_ns * share), cpu_ns, one.peak_bytes))
 
 
 def _recoined(pair: Pair, coin: bool) -> Pair:

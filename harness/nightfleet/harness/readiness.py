@@ -31,7 +31,7 @@ from nightfleet.harness.rounds import Bench, Round, TooLoadedError
 from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.harness.suggestion import Suggestion, suggest
 from nightfleet.harness.tree import Tree
-from nightfleet.native import Sandbox
+from nightfleet.native import Sandbox, UserError
 
 __all__ = ["Examination", "Readiness", "examine"]
 
@@ -198,8 +198,8 @@ class _Course:
         except TooLoadedError as loaded:
             self.findings.obstacle = str(loaded)
             return f"{loaded}; what was found so far is kept, type `nightfleet check` again on a calmer machine"
-        except ValueError as error:
-            # A clock that cannot be had, or (a UserError is one too) a baseline that fails or differs in a timed trial.
+        except UserError as error:
+            # A clock that cannot be had, or a baseline that fails or differs in a timed trial.
             self.findings.obstacle = str(error)
             return ""
         found, _ = self.ground.measurable(found)

@@ -1,7 +1,7 @@
 """How often the same two trees were timed before: each timing has its own chance of a false promotion, and they add up.
 
-One line for each report that came to timing is kept in the state directory, so that nobody has to read thousands of
-reports; where that file is missing, it is made from the reports that are there. This counts honest repetitions. Who
+One line for each timing is kept in the state directory, written before its first pair, so that a timing that was killed
+counts too; where that file is missing, it is made from the reports that are there. This counts honest repetitions. Who
 removes the file with the reports, or changes a blank in the candidate, is not seen.
 """
 

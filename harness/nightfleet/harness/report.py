@@ -20,8 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nightfleet.harness.evidence import Evidence, recompute
-from nightfleet.harness.regions import Step
+from nightfleet.harness.audit.reckoning import check_pairs, check_verdict
 from nightfleet.harness.sums import canonical, part_sums, row_sums
 from nightfleet.native import UserError, verify_digests, write_digests
 
@@ -230,11 +229,12 @@ def read_report(directory: Path) -> dict[str, Any]:
         raise ReportError(f"{path} was changed: its root digest is {root}, its content gives {computed}")
     for name, about in content["files"].items():
         _check_array(directory / name, about)
-    if content["speed"] is not None:
-        try:
-            _check_verdict(content["verification"]["verdict"], recompute(content["speed"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{path}: {error}") from None
+    try:
+        # The same reckoning as an audit's: no gate, figure or verdict may say anything else than what it follows from.
+        for follows in (check_pairs, check_verdict):
+            follows(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReportError(f"{path}: {error}") from None
     return {**content, "root": root}
 
 
@@ -244,14 +244,6 @@ def _check_array(path: Path, about: Mapping[str, Any]) -> None:
         verify_digests(path, metadata, about["root"])
     except UserError as error:
         raise ReportError(f"{path}: {error}") from None
-
-
-def _check_verdict(verdict: str, evidence: Evidence) -> None:
-    """ValueError where a candidate is accepted against a decision."""
-    decisions = [one for one in (evidence.decision, evidence.relinked_decision) if one is not None]
-    against = [one.reason for one in decisions if one.step not in {Step.PROMOTE, Step.SIMPLIFY}]
-    if verdict in {"promote", "simplify"} and against:
-        raise ValueError(f"its verdict is {verdict!r}, and its pairs say {against[0]!r}")
 
 
 def _root(content: Mapping[str, Any]) -> str:

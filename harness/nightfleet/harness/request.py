@@ -25,6 +25,7 @@ class Request:
         index: this verification's own number.
         alpha: error rate of the timing.
         purpose: a gain in speed, or a simplification that costs nothing.
+        notes: what is to be said beside the verdict.
     """
 
     arena: Arena
@@ -37,6 +38,7 @@ class Request:
     index: int = 0
     alpha: float = VERIFY_ALPHA
     purpose: Purpose = "speed"
+    notes: tuple[str, ...] = ()
     id: str = field(default_factory=new_id)
 
     @property

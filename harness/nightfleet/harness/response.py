@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 from nightfleet.harness.behaviour import Span, Work
 from nightfleet.harness.cases import Cases
 from nightfleet.harness.sides import Side, fresh_copy
+from nightfleet.harness.tree import printable
 from nightfleet.native import Lease, Sandbox, Trials, UserError, run_trials
 
 # Fixed: how often each size is timed, in turn, after one warm-up.
@@ -168,7 +169,8 @@ def _measured(
 def _check(span: Span, trials: Trials) -> None:
     for place, outcome in enumerate(trials.outcome[0]):
         if outcome != "ok":
-            said = trials.stderr[0][place].decode("utf-8", "backslashreplace").strip().splitlines()[-3:]
+            text = trials.stderr[0][place].decode("utf-8", "backslashreplace")
+            said = [printable(line) for line in text.strip().splitlines()[-3:]]
             raise UserError(
                 f"the baseline ends with {outcome} {int(trials.status[0, place])} on a block of workload "
                 f"{span.workload.name}" + (f": {' / '.join(said)}" if said else "")

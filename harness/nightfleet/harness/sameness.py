@@ -68,6 +68,11 @@ def _difference(seen: Behaviour) -> str:
         bad = seen.failed[0]
         said = printable(bad.stderr.strip().splitlines()[-1]) if bad.stderr.strip() else bad.outcome
         return f"wrong records on workload {bad.workload}: {said}"
+    for name, cases in seen.candidate_unsteady.items():
+        return (
+            f"it disagrees with itself on case {cases[0]} of workload {name}: another run gives another record, "
+            f"after {seen.cases} cases"
+        )
     name, cases = next(iter(seen.diverged.items()))
     more = f" (and {seen.divergences - 1} more found)" if seen.divergences > 1 else ""
     return f"case {cases[0]} of workload {name} gives another record{more}, after {seen.cases} cases"

@@ -4,11 +4,9 @@ The gates stand in the order of their cost; `gates` holds each of them. Whatever
 written as a report, so that nobody has to believe a verdict.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nightfleet.harness import repeats
 from nightfleet.harness.difference import patch
 from nightfleet.harness.gates import Gates
 from nightfleet.harness.passing import Ended
@@ -86,10 +84,6 @@ def verify(request: Request, watch: Watch) -> tuple[Verification, Path]:
 def _reported(gates: Gates) -> tuple[Verification, Path]:
     state, subject = gates.request.state, {**gates.subject(), **_for_audits(gates)}
     found = gates.verification()
-    if found.pairs:
-        before = repeats.earlier(state, subject)
-        said = repeats.warning(gates.request.alpha, before)
-        found = replace(found, repeats=len(before), notes=(*found.notes, *([said] if said else [])))
     directory = state / "reports" / found.id
     directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_report(
@@ -101,8 +95,6 @@ def _reported(gates: Gates) -> tuple[Verification, Path]:
         divergences=gates.divergences,
         patch=_patch(gates),
     )
-    if found.pairs:
-        repeats.remember(state, found.id, subject)
     return found, directory
 
 

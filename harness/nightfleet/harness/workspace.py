@@ -61,16 +61,24 @@ class Workspace:
         self._logs.mkdir(mode=0o700, exist_ok=True)
 
     def build(
-        self, tree: Tree, *, baseline: Built | None = None, changed: Collection[str] = (), relink: int = 0
+        self,
+        tree: Tree,
+        *,
+        baseline: Built | None = None,
+        changed: Collection[str] = (),
+        relink: int = 0,
+        from_nothing: bool = False,
     ) -> Built:
         """The build of a tree: a kept one, or a new one.
 
         Args:
             tree: what `overlay` made of a candidate, or a baseline's own.
-            baseline: what a candidate begins from; None for a baseline, and to build from nothing.
+            baseline: whose set-up a candidate is shown, and in a copy of which its build begins; None for a baseline.
             changed: files to be built again although they are the same: to time a rebuild of the baseline that is
                 comparable to a candidate's. Files that differ from the baseline's are found out here.
             relink: which other layout of the same program is wanted; 0 for the plain build.
+            from_nothing: begin in no copy. What goes on from another build may not be what the tree builds: a Makefile
+                that does not name a header keeps the object that was made with the old one.
 
         Raises:
             NotRelinkedError: that layout cannot be had.
@@ -80,6 +88,7 @@ class Workspace:
             MachineError: the disk or the kernel did.
         """
         start = baseline if baseline is not None and baseline.record.generation < MOST_GENERATIONS else None
+        start = None if from_nothing else start
         failed = BaselineFailedError if baseline is None else BuildFailedError
         with disk():
             provision = self._provision(tree) if baseline is None else baseline.provision

@@ -145,14 +145,14 @@ class Retrial:
         salts = (bytes.fromhex(self.subject[name]) for name in ("salt", "practice_salt"))
         self.pools = CasePools.revealed(self.arena, self.baseline, *salts)
         self.workspace = Workspace(state, self.arena, source)
-        self._built = self._build(merged.tree, merged.changed)
+        self._built = self._build(merged.tree)
 
-    def _build(self, candidate: Tree, changed: Sequence[str]) -> tuple[Built, Built]:
+    def _build(self, candidate: Tree) -> tuple[Built, Built]:
         self._tell("building the baseline", 0, None)
         baseline = self.workspace.build(self.baseline)
         self._tell("building the candidate", 0, None)
         try:
-            return baseline, self.workspace.build(candidate, baseline=baseline, changed=changed)
+            return baseline, self.workspace.build(candidate, baseline=baseline, from_nothing=True)
         except BuildFailedError as failed:
             raise UserError(f"the candidate does not build: {str(failed).splitlines()[0]}") from failed
 

@@ -46,15 +46,17 @@ def check(
     Example: `nightfleet check --fix`
     """
     from nightfleet.harness.readiness import examine
-    from nightfleet.native import UserError
     from nightfleet.orchestrator.commands.watching import Watching
 
     console = Console(stderr=as_json, highlight=False)
-    subject = find_subject(Path.cwd(), revision, program)
-    if fix and subject.file is None:
-        raise UserError(f"--fix: {PROGRAM} is only in {revision}, and that is not edited; name a file with --program")
-    with Watching(console) as watching:
-        found = examine(_asked(subject, pairs, cases), watching)
+    try:
+        subject = _subject(revision, program, fix=fix)
+        with Watching(console) as watching:
+            found = examine(_asked(subject, pairs, cases), watching)
+    except Exception as error:
+        if as_json:
+            typer.echo(json.dumps({"ready": False, "could_not": str(error), "rows": [], "suggestions": []}, indent=2))
+        raise
     written = _fix(subject.file, subject.program, found.suggestions) if fix and subject.file else []
     if as_json:
         typer.echo(json.dumps({**found.to_json(), "notes": list(subject.notes), "written": written}, indent=2))
@@ -65,6 +67,15 @@ def check(
         raise typer.Exit(COULD_NOT)
     if not found.ready:
         raise typer.Exit(ANSWER_IS_NO)
+
+
+def _subject(revision: str, program: Path | None, *, fix: bool) -> Subject:
+    from nightfleet.native import UserError
+
+    subject = find_subject(Path.cwd(), revision, program)
+    if fix and subject.file is None:
+        raise UserError(f"--fix: {PROGRAM} is only in {revision}, and that is not edited; name a file with --program")
+    return subject
 
 
 def _asked(subject: Subject, pairs: int, cases: int | None) -> "Examination":

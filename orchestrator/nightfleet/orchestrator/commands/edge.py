@@ -111,11 +111,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _tell(error: Exception) -> None:
     """Say on standard error what went wrong, and whose turn it is: the user's, the machine's or nightfleet's."""
     from nightfleet import native
+    from nightfleet.harness.tree import printable
 
+    # An error may quote what a program said.
+    said = "\n".join(map(printable, str(error).split("\n")))
     if isinstance(error, native.UserError):
-        typer.echo(f"nightfleet: {error}", err=True)
+        typer.echo(f"nightfleet: {said}", err=True)
     elif isinstance(error, native.MachineError) or (isinstance(error, OSError) and error.errno in MACHINE_ERRNOS):
-        typer.echo(f"nightfleet: this machine could not do it: {error}", err=True)
+        typer.echo(f"nightfleet: this machine could not do it: {said}", err=True)
     else:
         traceback.print_exception(error)
         typer.echo("nightfleet: the above is a defect in nightfleet; please report it with its traceback", err=True)

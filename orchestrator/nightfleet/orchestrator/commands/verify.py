@@ -8,16 +8,21 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nightfleet.harness.tree import printable
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 from nightfleet.orchestrator.commands.subject import refuse_empty_scope, repository_around
 
 if TYPE_CHECKING:
     from nightfleet.harness.report import Verification
+    from nightfleet.harness.repository import Repository
     from nightfleet.harness.request import Request
+    from nightfleet.harness.tree import Tree
 
+# Of what failed, so much is shown; the rest is in the report.
+LAST_LINES = 10
 MEANINGS = {
     "promote": "The same behaviour, and faster: merge it.",
-    "simplify": "The same behaviour, no slower, and simpler: merge it.",
+    "simplify": "The same behaviour, and no slower; whether it is simpler is for you to say.",
     "incremental": "The same behaviour and faster, but by less than `thresholds.promote`.",
     "reject": "The same behaviour, but not faster by enough to matter.",
     "undecided": "The same behaviour; after all pairs nobody can say whether it is faster.",
@@ -53,6 +58,8 @@ def verify(
         with Watching(console) as watching:
             found, report = judge(request, watching)
     except Interrupted as stopped:
+        if as_json:
+            typer.echo(json.dumps({**stopped.found.to_json(stopped.report), "error": "interrupted"}, indent=2))
         typer.echo(f"nightfleet: what was found in {stopped.found.pairs} pairs is kept in {stopped.report}", err=True)
         raise
     except Exception as error:
@@ -107,7 +114,31 @@ def _request(here: Path, baseline: str, candidate: str, program: Path | None, pu
         program_text=loaded.front.text,
         master=new_master(),
         purpose="simplify" if purpose == "simplify" else "speed",
+        notes=_outside(repository, subfolder, (base, cand)),
     )
+
+
+def _outside(repository: "Repository | None", subfolder: str, sides: "tuple[Tree, Tree]") -> tuple[str, ...]:
+    """A note on what differs between two revisions beside the folder that is judged; nobody looks at that."""
+    from nightfleet.native import UserError
+
+    if repository is None or not subfolder or any(Path(side.name).is_absolute() for side in sides):
+        return ()
+    try:
+        before, after = (repository.tree(side.name).entries for side in sides)
+    except UserError as error:
+        return (f"what differs outside {subfolder}/ was not looked at: {error}",)
+    differ = [
+        path
+        for path in sorted({*before, *after})
+        if not path.startswith(f"{subfolder}/")
+        and (path not in before or path not in after or before[path].id != after[path].id)
+    ]
+    if not differ:
+        return ()
+    named = ", ".join(map(printable, differ[:3])) + (", …" if differ[3:] else "")
+    count = f"{len(differ)} file{'s' * (len(differ) != 1)}"
+    return (f"{count} outside {subfolder}/ differ too ({named}): nobody has judged them",)
 
 
 def _text(content: bytes, revision: str) -> str:
@@ -132,7 +163,24 @@ def _show(found: "Verification", report: Path, console: Console) -> None:
             f"gain {gain.estimate:+.1%} (from {gain.low:+.1%} to {gain.high:+.1%}, {gain.clock}), {found.pairs} pairs; "
             f"{found.cases} cases"
         )
+    for line in _last_lines(found):
+        console.print(Text(f"  | {line}", style="dim"))
     for note in found.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     console.print(Text(f"evidence: {report}/report.json", style="dim"))
-    console.print(Text(f"next: nightfleet audit show {found.id}", style="dim"))
+    console.print(Text(f"next: {_next(found)}", style="dim"))
+
+
+def _last_lines(found: "Verification") -> list[str]:
+    """The last that was said by what failed."""
+    facts = next((gate.facts for gate in found.gates if gate.passed is False), {})
+    said = facts.get("tail") or str(facts.get("stderr", "")).splitlines()
+    return [printable(str(line)) for line in said[-LAST_LINES:]]
+
+
+def _next(found: "Verification") -> str:
+    """The command to type now."""
+    for gate in found.gates:
+        for cases in gate.facts.get("diverged", {}).values() if isinstance(gate.facts.get("diverged"), dict) else ():
+            return f"nightfleet audit case {found.id} {cases[0]}"
+    return f"nightfleet audit show {found.id}"
