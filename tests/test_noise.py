@@ -155,6 +155,9 @@ def test_layout_bias_is_what_relinks_scatter_beyond_noise() -> None:
     relinks = [Estimate(float(gain), 0.0001, 60) for gain in rng.normal(0, 0.0016, 200)]
     assert layout_sd(relinks) == pytest.approx(0.0016, rel=0.15)
     assert layout_sd([Estimate(float(gain), 0.002, 60) for gain in rng.normal(0, 0.0015, 200)]) == 0
+    # Eight estimates of nothing seldom say anything, however noisy they are.
+    nothing = [layout_sd([Estimate(float(gain), 0.025, 8) for gain in rng.normal(0, 0.025, 8)]) for _ in range(400)]
+    assert 0.02 < sum(sd > 0 for sd in nothing) / 400 < 0.08
     with pytest.raises(ValueError, match="at least 3 relinks"):
         layout_sd(relinks[:2])
 

@@ -20,6 +20,7 @@ from nightfleet.harness.folder import Folder
 from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.gates import Gates
 from nightfleet.harness.ground import Ground
+from nightfleet.harness.layout import RELINKS
 from nightfleet.harness.readiness import Examination, Readiness, examine
 from nightfleet.harness.remedy import find_remedy
 from nightfleet.harness.request import Nobody, Request, Watch
@@ -126,8 +127,8 @@ def test_a_good_arena_is_ready_and_verify_finds_its_calibration(place: Path) -> 
     assert {one.name for one in found.rows if one.answer != "yes"} <= {"traceable output", "bounded environment"}
     assert row(found, "determinism").facts["cases"] == 400
     assert row(found, "clock").facts["clock"] == "cpu"
-    assert len(row(found, "layout").facts["gains"]) == 4
-    assert "sd of 4 relinks" in row(found, "layout").evidence
+    assert len(row(found, "layout").facts["gains"]) == RELINKS
+    assert f"sd of {RELINKS} relinks" in row(found, "layout").evidence
     assert [gain for gain, _, _ in row(found, "power").facts["table"]] == [0.02, 0.03, 0.05, 0.08]
     assert row(found, "fast and cheap iteration").facts["verdicts_per_hour"] > 0
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+from scipy.stats import chi2
 
 from nightfleet.harness.calibration import SCALE_FLOOR, Calibration, Noise
 from nightfleet.harness.estimate import Estimate
@@ -30,6 +31,8 @@ MAD_TO_SD = 1.4826
 FEWEST_PAIRS = 2 * PAIRS_PER_BIN
 PAIRS_FOR_A_NIGHT = 200
 FEWEST_RELINKS = 3
+# Scatter of relinks' gains below this quantile of what their noise alone would give is taken for noise.
+SCATTER_LEVEL = 0.95
 # Stable: from the first three quarters of the pairs to all of them, the scale moves by less than 15% on average over
 # the bins, and the reference by less than 2%. A mean, because a median does not see a quarter of pairs turn wild; and
 # 15%, because with 25 pairs in a bin chance alone moves it by about 13%.
@@ -100,12 +103,17 @@ def block_spread(first: Sequence[Reading], second: Sequence[Reading], quantity: 
 def layout_sd(relinks: Sequence[Estimate]) -> float:
     """How much relinking identical code moves its time (sd, log units), from gains of relinks over the baseline.
 
-    Their scatter less what the estimates scatter by themselves. ValueError for fewer than 3: no sd to speak of.
+    Their scatter less what the estimates scatter by themselves; 0 where that alone explains it (chi-squared, 95%): of
+    eight estimates that are good to 2.5%, one set in ten would otherwise say 2% where there is nothing. ValueError for
+    fewer than 3: no sd to speak of.
     """
     if len(relinks) < FEWEST_RELINKS:
         raise ValueError(f"layout bias needs at least {FEWEST_RELINKS} relinks; got {len(relinks)}")
     scatter = float(np.var([relink.log_gain for relink in relinks], ddof=1))
-    return math.sqrt(max(0.0, scatter - float(np.mean([relink.se**2 for relink in relinks]))))
+    own, freedom = float(np.mean([relink.se**2 for relink in relinks])), len(relinks) - 1
+    if scatter <= own * float(chi2.ppf(SCATTER_LEVEL, freedom)) / freedom:
+        return 0.0
+    return math.sqrt(scatter - own)
 
 
 def stable(pairs: Sequence[Pair], rules: Rules, *, at_least: int = PAIRS_FOR_A_NIGHT, per_block: bool = False) -> bool:
