@@ -145,6 +145,15 @@ def test_what_is_stored_comes_back_equal(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").iterdir())) == 1
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 2}', "null"])
+def test_a_damaged_calibration_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
+    path = store(tmp_path, KEY, ran(Simulated(), cap=60))
+    path.write_text(damage)
+    found = load(tmp_path, KEY)
+    assert found.calibrated is None
+    assert "run `nightfleet check` again" in found.why
+
+
 def test_another_machine_or_program_is_told_and_nothing_is_used(tmp_path: Path) -> None:
     found = ran(Simulated(), cap=60)
     assert "not calibrated here yet" in load(tmp_path, KEY).why
@@ -181,4 +190,5 @@ def test_a_real_program_is_calibrated(tmp_path: Path, monkeypatch: pytest.Monkey
         )
     assert found.summary.pairs == 20
     # However noisy the machine is, the fit is that of the pairs that are kept.
-    assert found.calibration.of("", "wall") == calibrate(found.pairs, WALL).of("", "wall")
+    fitted = calibrate(found.pairs, WALL, per_block=found.summary.per_block)
+    assert found.calibration.of("", "wall") == fitted.of("", "wall")

@@ -302,7 +302,18 @@ def test_neighbours_are_resampled_together() -> None:
         resampled([], random.Random(0))  # noqa: S311
 
 
+def test_power_is_of_what_is_judged() -> None:
+    memory = Rules("memory")
+    chance = random.Random(3)  # noqa: S311 - a simulation that has to be repeatable
+    peaks = [round((64 << 20) * (1 + chance.gauss(0, 0.002))) for _ in range(400)]
+    pairs = paired([Reading(10**7, 10**7, peak) for peak in peaks])
+    found = power(pairs, calibrate(pairs, memory), memory, 0.08, runs=10)
+    assert found.promoted == 1.0
+
+
 def test_a_planted_gain_is_what_it_says() -> None:
     pair = planted(Pair(candidate_first=True, baseline=Reading(100, 100, 7), candidate=Reading(100, 100, 7)), 0.08)
     assert pair.candidate == Reading(92, 92, 7)
     assert pair.baseline == Reading(100, 100, 7)
+    large = Pair(candidate_first=True, baseline=Reading(9, 9, 10**9), candidate=Reading(9, 9, 10**9))
+    assert planted(large, 0.08, "memory").candidate == Reading(9, 9, 920_000_000)

@@ -118,6 +118,32 @@ def test_every_other_verdict_is_no(
     shown = capsys.readouterr().out
     assert "do not merge it" in shown
     assert "of workload sums gives another record" in shown
+    # The next command runs as it stands there.
+    (following,) = [line.removeprefix("next: ") for line in shown.splitlines() if line.startswith("next: ")]
+    assert following.startswith("nightfleet audit case v")
+    with pytest.raises(SystemExit) as ending:
+        edge.main(following.split()[1:])
+    assert ending.value.code in {0, 1}, capsys.readouterr()
+    capsys.readouterr()
+    # What the compiler said is there, and not only in a file.
+    assert exit_code("main", "broken") == 1
+    shown = capsys.readouterr().out
+    assert any(line.startswith("  | ") and "error" in line for line in shown.splitlines())
+
+
+def test_what_differs_beside_the_folder_that_is_judged_is_said(
+    open_ground: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {**{f"pkg/{name}": text for name, text in FILES.items()}, "lib/x.c": "int x;\n"}
+    whole = Tiny(open_ground / "whole", files)
+    whole.branch("wide", {"pkg/tiny.c": HALF, "lib/x.c": "int y;\n"})
+    monkeypatch.chdir(whole.root / "pkg")
+    on_clock(monkeypatch, lambda: Bench(gain=0.12))
+    assert exit_code("main", "wide", "--json") == 0
+    assert "1 file outside pkg/ differ too (lib/x.c): nobody has judged them" in answer(capsys)["notes"]
+    whole.branch("narrow", {"pkg/tiny.c": HALF})
+    assert exit_code("main", "narrow", "--json") == 0
+    assert not any("outside" in note for note in answer(capsys)["notes"])
 
 
 def test_too_loaded_is_could_not_and_keeps_what_it_has(
