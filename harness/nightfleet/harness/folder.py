@@ -7,13 +7,13 @@ over wherever they lie.
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nightfleet.harness.repository import Repository
 from nightfleet.harness.scope import is_repository
-from nightfleet.harness.tree import MOST_BYTES, MOST_FILES, Entry, Tree, printable
+from nightfleet.harness.tree import MOST_BYTES, MOST_FILES, Entry, Kind, Tree, printable
 from nightfleet.native import UserError
 
 # Fixed limit, far below the one of open descriptors.
@@ -21,6 +21,7 @@ DEPTH = 64
 # O_NONBLOCK: opening a pipe that nobody writes to must not wait.
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 PASSED_OVER = ".nightfleet"
+UNREAD = "sha256:"
 
 
 class Folder:
@@ -28,13 +29,25 @@ class Folder:
 
     Args:
         path: of the folder; it may be a link itself.
+        looks_at: whether to look at a path below it, folders with a slash behind them; what it declines is not there.
+        reads_up_to: bytes of a file; a larger one has its size but no contents, and the id of none.
+        names: the id of a file's contents; `git_name` gives those that a repository's entries have.
 
     Raises:
         UserError: there is none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        looks_at: Callable[[str], bool] = lambda _: True,
+        reads_up_to: int = MOST_BYTES,
+        names: Callable[[bytes], str] | None = None,
+    ) -> None:
         self.path = path.resolve()
+        self._looks_at, self._reads_up_to = looks_at, reads_up_to
+        self._name = names or _id
         if not self.path.is_dir():
             raise UserError(f"there is no folder {path}")
 
@@ -59,7 +72,7 @@ class Folder:
         for entry in entries:
             with _opened(self.path, os.O_DIRECTORY) as top:
                 data = _content(top, entry.path.split("/"))
-            if _id(data) != entry.id:
+            if self._name(data) != entry.id:
                 raise UserError(
                     f"{self.path}: {printable(entry.path)} changed while it was read; stop what writes there"
                 )
@@ -72,17 +85,39 @@ class Folder:
             path = prefix + name
             if is_repository(name) or name == PASSED_OVER:
                 continue
-            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            mode = found.st_mode
+            if not self._looks_at(f"{path}/" if stat.S_ISDIR(mode) else path):
+                continue
             if stat.S_ISDIR(mode):
                 with _opened(name, os.O_DIRECTORY, folder) as inner:
                     yield from self._walk(inner, f"{path}/", depth + 1)
             elif stat.S_ISREG(mode):
+                kind: Kind = "executable" if mode & stat.S_IXUSR else "file"
+                if found.st_size > self._reads_up_to:
+                    yield Entry(path, kind, UNREAD, found.st_size, self)
+                    continue
                 data = _content(folder, [name])
-                yield Entry(path, "executable" if mode & stat.S_IXUSR else "file", _id(data), len(data), self)
+                yield Entry(path, kind, self._name(data), len(data), self)
             elif stat.S_ISLNK(mode):
                 yield Entry(path, "link", _id(os.fsencode(os.readlink(name, dir_fd=folder))), 0, self)
             else:
-                yield Entry(path, "other", "sha256:", 0, self)
+                yield Entry(path, "other", UNREAD, 0, self)
+
+
+def git_name(form: str) -> Callable[[bytes], str]:
+    """What names contents as git does; see `Entry.id`.
+
+    Args:
+        form: "sha1" or "sha256", as the repository's objects are named.
+    """
+
+    def name(data: bytes) -> str:
+        digest = hashlib.new(form, b"blob %d\0" % len(data), usedforsecurity=False)
+        digest.update(data)
+        return f"git:{digest.hexdigest()}"
+
+    return name
 
 
 def find_tree(text: str, repository: Repository | None, subfolder: str = "") -> Tree:
