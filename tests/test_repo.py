@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightfleet.harness.repository import Repository
+from nightfleet.harness.folder import Folder, git_name
 from nightfleet.harness.scope import Scope
 from nightfleet.native import MachineError, UserError
 from nightfleet.orchestrator.repo.checkout import Checkout, Identity
@@ -312,7 +312,7 @@ def test_what_is_out_of_scope_is_never_committed(ground: Ground, name: str, word
         os.mkfifo(inside / "pipe")
     elif name == "big":
         with (inside / "big").open("wb") as file:
-            file.truncate(7 << 30)
+            file.truncate(100 << 20)
     elif name == "deep":
         (inside / "/".join(["d"] * 100)).mkdir(parents=True)
     else:
@@ -323,6 +323,15 @@ def test_what_is_out_of_scope_is_never_committed(ground: Ground, name: str, word
     assert any(words in objection.text for objection in taken.objections), taken.objections
     tree.remove()
     assert not tree.folder.exists()
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, {"large": b"1234", "small": b"123"})
+    tree = Folder(tmp_path, reads_up_to=3, names=git_name("sha1")).tree()
+    assert (tree.entries["large"].id, tree.entries["large"].size) == ("sha256:", 4)
+    expected = git(tmp_path, "hash-object", "--stdin", stdin=b"123").strip()
+    assert tree.entries["small"].id == f"git:{expected}"
+    assert tree.read("small") == b"123"
 
 
 def test_what_is_outside_edit_is_not_even_looked_at(ground: Ground) -> None:
@@ -347,6 +356,22 @@ def test_links_of_the_parents_stay(ground: Ground) -> None:
     replaced = ground.candidate({"src/alias.rs": b"a file now\n"}, parent)
     assert replaced.commit is None
     assert "is a link in the baseline" in replaced.objections[0].why
+
+
+def test_who_shares_the_repository_can_go_on_writing(ground: Ground, tmp_path: Path) -> None:
+    git(ground.top, "config", "core.sharedRepository", "group")
+    before = set((ground.top / ".git/objects").iterdir())
+    Ground(ground.arena, tmp_path / "2").commit({"src/main.rs": b"faster\n"})
+    made = set((ground.top / ".git/objects").iterdir()) - before
+    assert made
+    assert all(folder.stat().st_mode & stat.S_IWGRP for folder in made)
+
+
+def test_the_door_keeps_nothing(ground: Ground) -> None:
+    before = sorted(ground.door.git_dir.rglob("*"))
+    ground.commit({"src/main.rs": b"faster\n"})
+    ground.commit({"src/main.rs": b"faster still\n"})
+    assert sorted(ground.door.git_dir.rglob("*")) == before
 
 
 def test_many_changes_at_once(ground: Ground) -> None:
@@ -395,6 +420,14 @@ def test_a_rebase_that_leaves_nothing(ground: Ground) -> None:
     assert rebase(ground.door, mine, ground.root, onto, scope=SCOPE, message="m", who=WHO).changed == ("src/x.rs",)
 
 
+def test_a_baseline_that_has_the_change_within_others_leaves_nothing(ground: Ground) -> None:
+    part = FILES["src/main.rs"].replace(b"fn main", b"fn fast")
+    mine = ground.commit({"src/main.rs": part})
+    onto = ground.commit({"src/main.rs": part.replace(b"// end", b"// fast end")})
+    done = rebase(ground.door, mine, ground.root, onto, scope=SCOPE, message="m", who=WHO)
+    assert (done.commit, done.changed, done.conflicts) == (None, (), ())
+
+
 def test_both_add_one_name(ground: Ground) -> None:
     mine, onto = (ground.commit({"src/x.rs": data}) for data in (b"1\n", b"2\n"))
     (conflict,) = rebase(ground.door, mine, ground.root, onto, scope=SCOPE, message="m", who=WHO).conflicts
@@ -431,6 +464,14 @@ def test_promotions_refuse_what_is_none(ground: Ground) -> None:
     unrelated = commit_all(ground.top, {"src/main.rs": b"unrelated\n"})
     with pytest.raises(UserError, match="is no promotion"):
         promotions(ground.door, unrelated, ground.root)
+
+
+def test_promotions_lead_back_to_the_root(ground: Ground) -> None:
+    ground.references.new_branch(CHAMPION, ground.root)
+    candidate, sibling = ground.commit({"src/main.rs": b"1\n"}), ground.commit({"src/main.rs": b"2\n"})
+    tip = ground.promote(candidate, ground.root)
+    with pytest.raises(UserError, match="does not lead back"):
+        promotions(ground.door, tip, sibling)
 
 
 def test_a_forged_trailer_is_none(ground: Ground) -> None:
@@ -608,21 +649,23 @@ def test_agents_trees_are_out_of_reach(ground: Ground, tmp_path: Path, monkeypat
 
 
 OWNER = """
-import sys, time
+import sys
 from pathlib import Path
 from nightfleet.harness.folder import Folder
 from nightfleet.orchestrator.repo.trees import AgentTrees
 trees = AgentTrees(Path(sys.argv[1]), Path(sys.argv[2]))
 kept = [trees.make("orphaned", Folder(Path(sys.argv[3])).tree()) for _ in range(2)]
 print(kept[0].folder, flush=True)
-time.sleep(1000)
+sys.stdin.read()
 """
 
 
 def test_orphans_of_a_killed_process_are_reclaimed(ground: Ground, tmp_path: Path) -> None:
     mine = ground.trees.make("mine", ground.door.tree(ground.root))
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, ground.trees.root, tmp_path / "state", ground.arena], stdout=subprocess.PIPE
+        [sys.executable, "-c", OWNER, ground.trees.root, tmp_path / "state", ground.arena],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as owner:
         assert owner.stdout is not None
         folder = Path(owner.stdout.readline().decode().strip())
@@ -815,18 +858,17 @@ def test_the_guard_sees_every_change(ground: Ground, change: list[str], name: st
 
 def test_the_guard_sees_files_modes_links_and_hooks(ground: Ground, tmp_path: Path) -> None:
     git(ground.top, "worktree", "add", "--quiet", str(tmp_path / "another"), "-b", "other")
-    (ground.top / "link").symlink_to("a")
+    for name in ("link", "to a folder"):
+        (ground.top / name).symlink_to("src")
     before = fingerprint(ground.checkout)
     (ground.top / "src/main.rs").chmod(0o600)
-    (ground.top / "link").unlink()
-    (ground.top / "link").symlink_to("b")
+    for name, target in (("link", "nowhere"), ("to a folder", "tests")):
+        (ground.top / name).unlink()
+        (ground.top / name).symlink_to(target)
     (ground.top / ".git/hooks").mkdir(exist_ok=True)
     (ground.top / ".git/hooks/pre-commit").touch()
     (tmp_path / "another/src/main.rs").write_bytes(b"x")
     write(ground.top, {".nightfleet/x": b""})
-    names = [f"tree/{tmp_path}/another/src/main.rs", f"tree/{ground.top}/link", f"tree/{ground.top}/src/main.rs"]
+    mine = (f"tree/{ground.top}/{name}" for name in ("link", "src/main.rs", "to a folder"))
+    names = [f"tree/{tmp_path}/another/src/main.rs", *mine]
     assert before.differences(fingerprint(ground.checkout)) == ["git/hooks/pre-commit", *names]
-
-
-def test_reading_runs_in_the_harness(ground: Ground) -> None:
-    assert isinstance(ground.checkout.reading, Repository)

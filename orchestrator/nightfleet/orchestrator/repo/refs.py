@@ -22,17 +22,16 @@ class MovedError(UserError):
 
     Attributes:
         branch: its name.
-        was: the commit that was expected; None if none was.
+        was: the commit that was expected.
         found: the one that is there; None if the branch is gone.
     """
 
-    def __init__(self, branch: str, was: str | None, found: str | None) -> None:
+    def __init__(self, branch: str, was: str, found: str | None) -> None:
         self.branch, self.was, self.found = branch, was, found
-        left, there = was or "not there", found or "gone"
-        back = f"'git update-ref refs/heads/{branch} {was}'" if was else f"'git branch -m {branch} {branch}-mine'"
+        keep = f"'git branch mine {found}' keeps what is there, " if found else ""
         super().__init__(
-            f"branch {branch} was {left} when nightfleet left it and is {there} now; somebody else moved it. Keep "
-            f"what is there under another name ('git branch mine {found or was}'), then type {back} to go on"
+            f"branch {branch} was {was} when nightfleet left it and is {found or 'gone'} now; somebody else moved it: "
+            f"{keep}'git update-ref refs/heads/{branch} {was}' lets the night go on"
         )
 
 
@@ -53,7 +52,7 @@ class References:
     """
 
     def __init__(self, checkout: Checkout, *, patience_ms: int = PATIENCE_MS) -> None:
-        self._checkout = checkout
+        self._checkout, self._patience_ms = checkout, patience_ms
         self._options = (
             *("-c", f"core.filesRefLockTimeout={patience_ms}"),
             *("-c", f"core.packedRefsTimeout={patience_ms}"),
@@ -172,8 +171,8 @@ class References:
         held = HELD.search(answer.complaint)
         if held is not None:
             raise MachineError(
-                f"{held[1]} was there for {PATIENCE_MS // 1000} s: another git is at work, or one was killed. If none "
-                "runs any more, remove that file and start again"
+                f"{held[1]} was there for {self._patience_ms / 1000:g} s: another git is at work, or one was killed. "
+                "If none runs any more, remove that file and start again"
             )
         in_the_way = IN_THE_WAY.search(answer.complaint)
         if in_the_way is not None:
