@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from databases import new_schema, running_server
 
 TESTS = Path(__file__).parent
 
@@ -69,3 +70,18 @@ def open_ground() -> Iterator[Path]:
     for parent, _, _ in os.walk(directory):
         Path(parent).chmod(0o755)
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that these tests started; skips where none is installed."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a new ledger goes: a file, or a schema of its own in PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.sqlite"
+    return new_schema(request.getfixturevalue("postgres"))

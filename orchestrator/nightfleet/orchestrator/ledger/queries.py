@@ -1,0 +1,148 @@
+"""What the views show, each in a few queries whatever the night's size."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+
+from nightfleet.orchestrator.ledger import errorbudget, promotions, spending, tasks
+from nightfleet.orchestrator.ledger.session import Reading
+from nightfleet.orchestrator.ledger.tables import (
+    Candidate,
+    Entry,
+    GateTime,
+    Lease,
+    Night,
+    Promotion,
+    Task,
+    Verification,
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a night stands.
+
+    Attributes:
+        states: candidates by state.
+        verdicts: judged ones by their latest verdict.
+        tasks: by role and state; "free" are those that may be claimed now.
+        holders: who holds which task until when (us).
+        reserved: indices of the error budget and their alpha, by purpose.
+        spent: all that is spent or reserved.
+        promotions: that moved the champion.
+        awaiting_sign_off: of those, the numbers of the ones that a person has to look at.
+    """
+
+    night: Night
+    states: dict[str, int]
+    verdicts: dict[str, int]
+    tasks: dict[tuple[str, str], int]
+    holders: dict[int, tuple[str, int]]
+    reserved: dict[errorbudget.Purpose, tuple[int, float]]
+    spent: spending.Amounts
+    promotions: int
+    awaiting_sign_off: tuple[int, ...]
+
+
+class Result(NamedTuple):
+    """One row of results: a candidate, with its latest verification where there is one."""
+
+    number: int
+    commit: str
+    state: str
+    verdict: str | None
+    description: str
+    made_by: str
+    strategy: int | None
+    depth: int
+    rebased_from: int | None
+    created_us: int
+    moved_us: int
+    metric: float | None
+    memory_bytes: int | None
+    gain: float | None
+    low: float | None
+    high: float | None
+    pairs: int | None
+    cases: int | None
+    extraordinary: bool | None
+    promoted: bool
+
+
+def status(reading: Reading, night: int) -> Status:
+    """Where a night stands now."""
+    count = reading.session.execute
+    of_night = Candidate.night == night
+    states = count(select(Candidate.state, func.count()).where(of_night).group_by(Candidate.state))
+    verdicts = count(
+        select(Candidate.verdict, func.count())
+        .where(of_night, Candidate.verdict.is_not(None))
+        .group_by(Candidate.verdict)
+    )
+    by_state = count(
+        select(Task.role, Task.state, func.count()).where(Task.night == night).group_by(Task.role, Task.state)
+    )
+    tallies = {(role, state): number for role, state, number in by_state}
+    free = tasks.free_tasks(reading.now_us).where(Task.night == night).subquery()
+    for role, number in count(select(free.c.role, func.count()).group_by(free.c.role)):
+        tallies[role, "free"] = number
+    held = select(Task.id, Task.holder, Lease.expires_us).join(Lease, Lease.task == Task.id)
+    holders = count(held.where(Task.night == night, Task.state == "claimed"))
+    swapped = select(func.count()).where(Promotion.night == night, Promotion.result == "swapped")
+    return Status(
+        night=reading.get(Night, night),
+        states=dict(states.all()),
+        verdicts={str(verdict): number for verdict, number in verdicts},
+        tasks=tallies,
+        holders={task: (str(holder), expires_us) for task, holder, expires_us in holders},
+        reserved=errorbudget.used(reading, night),
+        spent=spending.total(reading, night),
+        promotions=reading.session.scalar(swapped) or 0,
+        awaiting_sign_off=tuple(row.id for row in promotions.awaiting_sign_off(reading, night)),
+    )
+
+
+def results(reading: Reading, night: int, after: int = 0) -> list[Result]:
+    """A night's candidates by number, those above `after`."""
+    promoted = select(Promotion.id).where(Promotion.candidate == Candidate.id, Promotion.result == "swapped").exists()
+    columns = [getattr(Candidate if hasattr(Candidate, name) else Verification, name) for name in Result._fields[:-1]]
+    found = (
+        select(*columns, promoted)
+        .outerjoin(Verification, Verification.id == Candidate.verification)
+        .where(Candidate.night == night, Candidate.number > after)
+        .order_by(Candidate.number)
+    )
+    return [Result._make(row) for row in reading.session.execute(found)]
+
+
+def steps(reading: Reading, night: int) -> list[tuple[Promotion, Candidate, Verification]]:
+    """The staircase: every promotion that moved the champion, in order."""
+    found = (
+        select(Promotion, Candidate, Verification)
+        .join(Candidate, Candidate.id == Promotion.candidate)
+        .join(Verification, Verification.id == Promotion.verification)
+        .where(Promotion.night == night, Promotion.result == "swapped")
+        .order_by(Promotion.id)
+    )
+    return [
+        (promotion, candidate, verification) for promotion, candidate, verification in reading.session.execute(found)
+    ]
+
+
+def gate_seconds(reading: Reading, night: int) -> dict[str, float]:
+    """Where the time went: the seconds of each gate, over all verifications."""
+    found = (
+        select(GateTime.gate, func.sum(GateTime.seconds))
+        .join(Verification, Verification.id == GateTime.verification)
+        .join(Candidate, Candidate.id == Verification.candidate)
+        .where(Candidate.night == night)
+        .group_by(GateTime.gate)
+    )
+    return dict(reading.session.execute(found).all())
+
+
+def entries_after(reading: Reading, sequence: int, limit: int = 1000) -> list[Entry]:
+    """What was written after an entry, at most `limit` entries: for whoever watches."""
+    found = select(Entry).where(Entry.sequence > sequence).order_by(Entry.sequence).limit(limit)
+    return list(reading.session.scalars(found))
