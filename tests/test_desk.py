@@ -18,7 +18,7 @@ from nightfleet.orchestrator.ledger.spending import Amounts, OverBudgetError, to
 from nightfleet.orchestrator.ledger.tasks import Claim, RefusedError
 
 LEASE_S = 60.0
-CLAIMANTS, PROCESSES, TASKS = 1000, 4, 60
+CLAIMANTS, PROCESSES, TASKS = 1000, 4, 30
 CLAIM_ALL = f"""
 import sys
 from concurrent.futures import ThreadPoolExecutor

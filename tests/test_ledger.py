@@ -293,17 +293,21 @@ def test_the_error_budget_is_spent_before_the_first_pair_and_survives(ledger_pla
     with nightwork.opened(ledger_place) as ledger, ledger.write() as writing:
         nightwork.begin(writing)
         row = nightwork.waiting(writing)
-        first = errorbudget.reserve(writing, row.id, **same, timing="v1", why="first")
+        first = errorbudget.reserve(writing, row.id, baseline=ROOT, binary="b", timing="v1", why="first")
         assert (first.index, first.alpha) == (0, nights.budget_of(writing.get(Night, 1)).of(0))
     with nightwork.opened(ledger_place) as ledger, ledger.write() as writing:
         # The process was killed and its journal is there: the same timing goes on.
         assert errorbudget.continued(writing, row.id, **same, timing="v1").id == first.id
         with pytest.raises(UserError, match="v1 has an index already"):
-            errorbudget.reserve(writing, row.id, **same, timing="v1", why="restart")
+            errorbudget.reserve(writing, row.id, baseline=ROOT, binary="b", timing="v1", why="restart")
         for index in range(1, 3 * PLANNED + 1):
-            again = errorbudget.reserve(writing, row.id, **same, timing=f"again {index}", why="restart")
+            again = errorbudget.reserve(
+                writing, row.id, baseline=ROOT, binary="b", timing=f"again {index}", why="restart"
+            )
             assert again.index == index
-        other = errorbudget.reserve(writing, row.id, **same, timing="other", why="first", purpose="simplify")
+        other = errorbudget.reserve(
+            writing, row.id, baseline=ROOT, binary="b", timing="other", why="first", purpose="simplify"
+        )
         assert (other.index, other.alpha) == (0, first.alpha)
         assert 0 < errorbudget.used(writing, 1)["speed"][1] <= ALPHA
 
@@ -321,7 +325,7 @@ def test_only_the_same_timing_goes_on_for_nothing(ledger: Ledger) -> None:
         for other in ({"baseline": "x", "binary": "b"}, {"baseline": ROOT, "binary": "c"}):
             with pytest.raises(UserError, match="another binary or baseline"):
                 errorbudget.continued(writing, row.id, **other, timing=timing)
-        errorbudget.reserve(writing, row.id, **same, timing="anew", why="restart")
+        errorbudget.reserve(writing, row.id, baseline=ROOT, binary="b", timing="anew", why="restart")
         with pytest.raises(UserError, match=f"is anew; it cannot continue {timing}"):
             errorbudget.continued(writing, row.id, **same, timing=timing)
         ended = nightwork.waiting(writing)

@@ -131,7 +131,7 @@ def assert_all_there(ledger: Ledger, said: list[str]) -> None:
 
 def test_kills_lose_nothing_and_the_next_process_drives(ledger_place: Path | str) -> None:
     said: list[str] = []
-    for kill in range(4):
+    for kill in range(3):
         with work(ledger_place) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == f"driving {kill + 1}\n"
@@ -140,7 +140,7 @@ def test_kills_lose_nothing_and_the_next_process_drives(ledger_place: Path | str
             process.send_signal(signal.SIGKILL)
             said += process.stdout.read().splitlines()
     with nightwork.opened(ledger_place) as ledger:
-        assert_all_there(ledger, said or ["driving 4"])
+        assert_all_there(ledger, said or ["driving 3"])
         with ledger.read() as reading:
             assert reading.get(Night, 1).planned == 5
 
