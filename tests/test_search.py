@@ -191,7 +191,7 @@ CRATE = {
 
 
 def test_whole_crates_are_rewritten_and_still_do_the_same(tmp_path: Path) -> None:
-    found = {change.rule + change.key: change for change in crate_changes(Sources(CRATE), lambda _: True)}
+    found = {change.rule + change.key: change for change in crate_changes(Sources(CRATE), lambda _: True, waiting=True)}
     names = {"rust-quick-hashquick-hash", "rust-share-fieldWorld.grid", "rust-share-fieldWorld.names"}
     assert set(found) == {*names, "rust-share-fieldWorld.order", "rust-reuse-clonenext = self"}
     said = {compiled(tmp_path / "base", CRATE)}

@@ -42,7 +42,8 @@ class SearchBackend:
     """Strategies without a model.
 
     Args:
-        rules: those that come with nightfleet, or more.
+        rules: instead of those that come with nightfleet.
+        waiting: also try what may be fitted to the programs that its author had before them; see `packaged_rules`.
     """
 
     name = "search"
@@ -50,8 +51,10 @@ class SearchBackend:
     most_scouts = 1
     most_workers = 64
 
-    def __init__(self, rules: Sequence[Rule] | None = None) -> None:
-        self._rules = tuple(packaged_rules() if rules is None else rules)
+    def __init__(self, rules: Sequence[Rule] | None = None, *, waiting: bool = False) -> None:
+        self._waiting = waiting
+        more = packaged_rules(waiting=True) if waiting else ()
+        self._rules = (*(packaged_rules() if rules is None else rules), *more)
 
     def scout(self, brief: Brief, desk: Desk) -> Report:
         """Propose the changes that nobody tried, the most promising first."""
@@ -67,7 +70,7 @@ class SearchBackend:
         scope = brief.arena.scope
         yield from settings(sources, brief.arena.build, moves)
         yield from sweeps(sources, moves)
-        yield from crate_changes(sources, lambda path: scope.frozen_because(path) is None)
+        yield from crate_changes(sources, lambda path: scope.frozen_because(path) is None, waiting=self._waiting)
         yield from changes_by(self._rules, sources)
 
     def _scout(self, brief: Brief, desk: Desk) -> Outcome:
