@@ -68,14 +68,15 @@ def members(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def python_files() -> set[str]:
+def room_files() -> set[str]:
     """What the repository's three pure rooms hold, by the name that it is imported by."""
     rooms = [ROOT / room for room in ("orchestrator", "agents", "harness")]
     return {
         str(path.relative_to(room))
         for room in rooms
         for path in room.rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        # Beside code: the search's rule packs, and the module that it writes into Rust crates.
+        if path.suffix in {".py", ".yaml", ".rs"} or path.name == "py.typed"
     }
 
 
@@ -97,7 +98,7 @@ def test_the_pure_wheel_holds_the_three_rooms_and_nothing_else(tmp_path: Path) -
     (wheel,) = build(ROOT, tmp_path / "dist", "--wheel")
     assert wheel.name == "nightfleet-0.1.0-py3-none-any.whl"
     names = {name for name in members(wheel) if not name.startswith("nightfleet-0.1.0.dist-info/")}
-    assert names == python_files()
+    assert names == room_files()
     assert "nightfleet/__init__.py" not in names
     assert {f"nightfleet/{room}/py.typed" for room in ("orchestrator", "agents", "harness")} <= names
 
