@@ -131,6 +131,14 @@ def test_every_other_verdict_is_no(
     assert any(line.startswith("  | ") and "error" in line for line in shown.splitlines())
 
 
+def test_a_file_where_the_state_should_be_is_refused(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.branch("half", {"tiny.c": HALF})
+    tiny.state.write_text("mine\n")
+    assert exit_code("main", "half") == 2
+    assert "is a file, and nightfleet keeps a folder there" in capsys.readouterr().err
+    assert tiny.state.read_text() == "mine\n"
+
+
 def test_what_differs_beside_the_folder_that_is_judged_is_said(
     open_ground: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

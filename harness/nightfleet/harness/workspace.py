@@ -25,7 +25,7 @@ from nightfleet.harness.relink import NotRelinkedError, is_relinked, programs
 from nightfleet.harness.store import Store
 from nightfleet.harness.surroundings import Profile, SandboxOptions, Surroundings
 from nightfleet.harness.tree import Tree, printable
-from nightfleet.native import __version__
+from nightfleet.native import UserError, __version__
 
 __all__ = ["BaselineFailedError", "BuildFailedError", "Built", "NotRelinkedError", "SetupFailedError", "Workspace"]
 
@@ -53,6 +53,8 @@ class Workspace:
         self.surroundings = Surroundings(state.resolve(), arena, source.resolve())
         self._most_bytes = most_bytes
         state = self.surroundings.state
+        if state.exists() and not state.is_dir():
+            raise UserError(f"{state} is a file, and nightfleet keeps a folder there; move it away")
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         # git passes over it, and over this file, without a word in the user's own repository.
         (state / ".gitignore").write_bytes(b"*\n")
