@@ -20,9 +20,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from nightfleet.native import MachineError, UserError
 
-# Fixed: how long a writer waits for another one, and how many connections one process holds.
+# Fixed: how long a writer waits for another process's, how many connections one process holds, and how long its threads
+# wait for one of them: those who hold it are ours and give it back, however slow the machine is.
 PATIENCE_S = 60
 CONNECTIONS = 8
+THREAD_PATIENCE_S = 1800
 # The classes of PostgreSQL's advisory locks: one writer at a time, and one driver.
 WRITER_LOCK, DRIVER_LOCK = 0x6E66_0001, 0x6E66_0002
 WRITES = "nightfleet_writes"
@@ -67,7 +69,9 @@ def connect(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     try:
-        engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=PATIENCE_S, pool_pre_ping=True)
+        engine = create_engine(
+            url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=THREAD_PATIENCE_S, pool_pre_ping=True
+        )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise UserError(f"no driver for {shown(url)}; type: pip install 'nightfleet[postgres]'") from error
     event.listen(engine, "begin", _begin_postgres)
@@ -82,7 +86,7 @@ def _sqlite(url: URL) -> Engine:
     except OSError as error:
         raise MachineError(f"the ledger {place} cannot be opened: {error.strerror}") from error
     engine = create_engine(
-        url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=PATIENCE_S, connect_args={"timeout": PATIENCE_S}
+        url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=THREAD_PATIENCE_S, connect_args={"timeout": PATIENCE_S}
     )
     event.listen(engine, "connect", _settle_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -140,7 +144,9 @@ def failures(url: URL) -> Iterator[None]:
         # Not through SQLAlchemy: the copy that is made before a migration.
         raise MachineError(f"the ledger {shown(url)}: {_remedy(error)}. {KEPT}") from error
     except PoolTimeoutError as error:
-        raise MachineError(f"the ledger {shown(url)}: no connection became free in {PATIENCE_S} s. {KEPT}") from error
+        raise MachineError(
+            f"the ledger {shown(url)}: no connection became free in {THREAD_PATIENCE_S} s. {KEPT}"
+        ) from error
 
 
 def _remedy(cause: BaseException | None) -> str:
