@@ -88,6 +88,7 @@ constraints: $(VENV_READY) ## Resolve constraints.txt anew
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --extra llm --group dev \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-package nightfleet-native \
 	  pyproject.toml native/pyproject.toml | sed -E 's/[[:space:]]*;.*//' | grep -E '^[A-Za-z0-9._-]+==' | LC_ALL=C sort -u > .venv/constraints.txt
+	@[ -s .venv/constraints.txt ] || { echo 'uv resolved nothing: see above; constraints.txt stays as it was' >&2; exit 2; }
 	@if cut -d= -f1 .venv/constraints.txt | uniq -d | grep .; then echo 'two versions of one package: narrow the requirement' >&2; exit 2; fi
 	@mv .venv/constraints.txt constraints.txt
 

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from clocked import Bench, on_clock
-from tiny import Tiny
+from tiny import HALF, Tiny, doing
 
 from nightfleet.harness.audit.account import Account
 from nightfleet.harness.audit.examination import examine
@@ -21,6 +24,7 @@ from nightfleet.harness.twin import HEADER_BYTES, ROWS, array_header, root_diges
 from nightfleet.harness.verify import verify
 
 Content = dict[str, Any]
+RARE = doing("if (number % 105 == 0) number++;")
 
 
 def report_of(
@@ -70,3 +74,16 @@ def rows_of(folder: Path, name: str) -> np.ndarray[tuple[int], np.dtype[np.void]
 
 def put_rows(folder: Path, name: str, rows: np.ndarray[tuple[int], np.dtype[np.void]]) -> None:
     (folder / name).write_bytes(array_header(len(rows)) + rows.astype(ROWS).tobytes())
+
+
+@contextmanager
+def two_reports() -> Iterator[Tiny]:
+    """A repository with a report on a promotion, and one on a candidate that differs."""
+    ground = Path(tempfile.mkdtemp(prefix="nightfleet-test-"))
+    ground.chmod(0o755)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny = Tiny(ground / "tiny")
+        report_of(tiny, monkeypatch, "half", HALF, lambda: Bench(gain=0.12))
+        report_of(tiny, monkeypatch, "rare", RARE)
+        yield tiny
+    shutil.rmtree(ground)

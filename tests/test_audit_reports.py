@@ -9,15 +9,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clocked import Bench
-from paperwork import content_of, edit, report_of, seal
-from tiny import HALF, Tiny, doing
+from paperwork import content_of, edit, seal, two_reports
+from tiny import HALF, Tiny
 
 from nightfleet.harness.audit import bundle
 from nightfleet.harness.audit.papers import ContradictionError, Papers
@@ -25,21 +23,13 @@ from nightfleet.harness.audit.shelf import Shelf
 from nightfleet.native import UserError
 from nightfleet.orchestrator.commands import edge
 
-RARE = doing("if (number % 105 == 0) number++;")
 MANY = 2000
 
 
 @pytest.fixture(scope="module")
 def judged() -> Iterator[Tiny]:
-    """A repository with a report on a promotion, and one on a candidate that differs."""
-    ground = Path(tempfile.mkdtemp(prefix="nightfleet-test-"))
-    ground.chmod(0o755)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        tiny = Tiny(ground / "tiny")
-        report_of(tiny, monkeypatch, "half", HALF, lambda: Bench(gain=0.12))
-        report_of(tiny, monkeypatch, "rare", RARE)
+    with two_reports() as tiny:
         yield tiny
-    shutil.rmtree(ground)
 
 
 @pytest.fixture

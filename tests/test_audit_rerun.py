@@ -2,21 +2,18 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clocked import Bench
-from paperwork import content_of, edit, put_rows, report_of, rows_of, seal
-from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
+from paperwork import content_of, edit, put_rows, report_of, rows_of, seal, two_reports
+from tiny import FILES, PROGRAM, SOURCE, Tiny, doing
 
 from nightfleet.harness.audit.draws import manifest_order
 from nightfleet.harness.cases import verification_salt
 from nightfleet.orchestrator.commands import edge
 
-RARE = doing("if (number % 105 == 0) number++;")
 # What a case is answered depends on how many came before it.
 COUNTS = SOURCE.replace("int main(void) {", "static int before;\nint main(void) {").replace(
     "number * 2654435761u", "number * 2654435761u + before++"
@@ -25,14 +22,8 @@ COUNTS = SOURCE.replace("int main(void) {", "static int before;\nint main(void) 
 
 @pytest.fixture(scope="module")
 def judged() -> Iterator[Tiny]:
-    ground = Path(tempfile.mkdtemp(prefix="nightfleet-test-"))
-    ground.chmod(0o755)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        tiny = Tiny(ground / "tiny")
-        report_of(tiny, monkeypatch, "half", HALF, lambda: Bench(gain=0.12))
-        report_of(tiny, monkeypatch, "rare", RARE)
+    with two_reports() as tiny:
         yield tiny
-    shutil.rmtree(ground)
 
 
 @pytest.fixture
