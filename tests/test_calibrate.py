@@ -16,7 +16,7 @@ from nightfleet.harness.calibrations import Key, Machine, load, store
 from nightfleet.harness.noise import calibrate
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.rounds import Blocks, Round
-from nightfleet.harness.rules import Rules
+from nightfleet.harness.rules import Guard, Rules
 from nightfleet.native import UserError, Workload
 
 WALL = Rules("wall")
@@ -143,6 +143,24 @@ def test_what_is_stored_comes_back_equal(tmp_path: Path) -> None:
     assert [path] == list((tmp_path / "new").iterdir())
     store(tmp_path / "new", KEY, found)
     assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_a_guard_that_one_trial_does_not_measure_is_not_held_and_nothing_breaks() -> None:
+    class Forgetful(Simulated):
+        def round(self, blocks: Blocks, *, reference: bool = False) -> Round:
+            found = super().round(blocks, reference=reference)
+            if len(self.asked) != 30:
+                return found
+            (pair,) = found.pairs
+            return replace(found, pairs=(replace(pair, candidate=replace(pair.candidate, peak_bytes=None)),))
+
+    guarded = replace(WALL, guards=(Guard("wall", 0.01), Guard("memory", 0.1)))
+    plan = Plan(guarded, clock="wall", cap=60, power_runs=5)
+    bench = Forgetful()
+    found = conclude(measure(bench, plan, lambda number: {"": np.array([number], dtype=np.int64)}), plan)
+    assert found.calibration.noise[""].keys() == {"wall", "cpu"}
+    assert found.rules.guards == guarded.guards
+    assert found.summary.power[-1][1] > 0.5
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 2}', "null"])

@@ -177,7 +177,10 @@ def conclude(measured: Measured, plan: Plan, relinked: Relinked | None = None) -
     noise = calibrate(pairs, rules, per_block=measured.per_block)
     layout = (relinked or Relinked()).fit(rules, noise)
     calibration = replace(noise, layout_sd=layout.sd)
-    table = power.table(pairs, calibration, rules, runs=plan.power_runs)
+    # One trial without a figure is enough for a guard not to be held; what is found without it is found all the same.
+    known = {quantity for by_quantity in noise.noise.values() for quantity in by_quantity}
+    held = replace(rules, guards=tuple(guard for guard in rules.guards if guard.quantity in known))
+    table = power.table(pairs, calibration, held, runs=plan.power_runs)
     summary = Summary(
         clock=rules.quantity,
         why=measured.why,
@@ -185,7 +188,7 @@ def conclude(measured: Measured, plan: Plan, relinked: Relinked | None = None) -
         spread=tuple(measured.spread.items()),
         per_block=measured.per_block,
         power=tuple((row.gain, row.promoted, row.mean_pairs) for row in table),
-        longer=power.longer_block(pairs, rules, runs=plan.power_runs, layout_sd=layout.sd),
+        longer=power.longer_block(pairs, held, runs=plan.power_runs, layout_sd=layout.sd),
         pairs=calibration.pairs,
         void=measured.void,
         stable=measured.stable,

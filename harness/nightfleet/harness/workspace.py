@@ -1,7 +1,8 @@
 """Gate 2, the build: trees become directories with programs in them, each made once, alone, and without a network.
 
-A candidate that is judged is built from nothing (`from_nothing`). A build may also begin in a copy of its baseline's, so
-that make and Cargo rebuild what changed and nothing else; but what they take for unchanged need not be.
+A candidate that is judged is built from nothing (`from_nothing`). A build may also begin in a copy of its baseline's,
+so that make and Cargo rebuild what changed and nothing else; but what they take for unchanged need not be.
+
 Nothing a candidate runs can reach what others build from: it writes to its own copy of tree and cache, and what set-up
 fetched is read-only. What set-up fetched comes from the baseline alone (CHEATS 24, 40).
 
