@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,8 @@ def two_reports() -> Iterator[Tiny]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         tiny = Tiny(ground / "tiny")
         report_of(tiny, monkeypatch, "half", HALF, lambda: Bench(gain=0.12))
+        # Names tell the second.
+        time.sleep(1)
         report_of(tiny, monkeypatch, "rare", RARE)
         yield tiny
     shutil.rmtree(ground)

@@ -34,6 +34,10 @@ class Entry:
         return asdict(self)
 
 
+# Letters of a report's name up to its second: "v20261120-134501".
+SECOND = 16
+
+
 class Shelf:
     """The reports below a state directory, which need not be there."""
 
@@ -44,7 +48,10 @@ class Shelf:
         """All of them, the newest first: an id begins with its time."""
         if not self.folder.is_dir():
             return []
-        return sorted((path.name for path in self.folder.iterdir() if path.is_dir()), reverse=True)
+        found = [path for path in self.folder.iterdir() if path.is_dir()]
+        # Names tell the second; of two in one second the folder that was written later is the newer.
+        found.sort(key=lambda path: (path.name[:SECOND], path.stat().st_mtime_ns, path.name), reverse=True)
+        return [path.name for path in found]
 
     def entries(self, most: int | None) -> list[Entry]:
         """What the newest reports say of themselves, unchecked; no digest is read."""
