@@ -10,10 +10,9 @@ from calm import calm_machine
 from clocked import Bench, calibrated_before, on_clock
 from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 
-from nightfleet.harness.built import Built
+from nightfleet.harness.built import Built, slower_build
 from nightfleet.harness.difference import MOST_MATCHED, changed_lines
 from nightfleet.harness.folder import Folder
-from nightfleet.harness.gates import slower_build
 from nightfleet.harness.job import BaselineFailedError
 from nightfleet.harness.journal import read_journal
 from nightfleet.harness.passing import NAMES, Ended, Passing

@@ -91,5 +91,15 @@ class Built:
         self._hold.release()
 
 
+def slower_build(candidate: Built, baseline: Built) -> tuple[float, int]:
+    """How much longer a build takes, as a fraction and in ns: by elapsed or processor time, whichever grew less.
+
+    Others on the machine lengthen the one that they meet, and more cores the other.
+    """
+    both = [(candidate.build_ns, baseline.build_ns), (candidate.build_cpu_ns, baseline.build_cpu_ns)]
+    known = [(mine / theirs - 1, mine - theirs) for mine, theirs in both if mine and theirs]
+    return min(known, default=(0.0, 0))
+
+
 def _artefact_digest(artefacts: Mapping[str, Item]) -> str:
     return inventory_digest({path: item for path, item in artefacts.items() if not BOOKKEEPING.search(path)})

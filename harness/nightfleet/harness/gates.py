@@ -11,7 +11,7 @@ from typing import Any
 
 from nightfleet.harness import behaviour, repeats, sameness
 from nightfleet.harness.behaviour import Behaviour, Span
-from nightfleet.harness.built import Built
+from nightfleet.harness.built import Built, slower_build
 from nightfleet.harness.calibrate import PAIRS_FOR_VERIFY, Calibrated
 from nightfleet.harness.calibrations import Machine
 from nightfleet.harness.cases import commitment
@@ -485,16 +485,6 @@ class Gates:
 
 def _finite(name: str, times: int) -> str:
     return f"workload {name}: there are no further cases than its manifest's; the most used was reused {times} times"
-
-
-def slower_build(candidate: Built, baseline: Built) -> tuple[float, int]:
-    """How much longer a build takes, as a fraction and in ns: by elapsed or processor time, whichever grew less.
-
-    Others on the machine lengthen the one that they meet, and more cores the other.
-    """
-    both = [(candidate.build_ns, baseline.build_ns), (candidate.build_cpu_ns, baseline.build_cpu_ns)]
-    known = [(mine / theirs - 1, mine - theirs) for mine, theirs in both if mine and theirs]
-    return min(known, default=(0.0, 0))
 
 
 def _identity(tree: Tree, built: Built | None) -> dict[str, Any]:

@@ -46,8 +46,7 @@ __all__ = ["Asked", "Attempt", "Null", "SelfTest", "Truth"]
 NULLS = 10
 TRUTH_PAIRS = 200
 TRUTH_CHUNK = 25
-# How many of each kind of null are tried at first; where one kind cannot be had, others fill up.
-EACH_KIND = 4
+# How many of each kind of null are tried; where one kind cannot be had, others fill up.
 MOST_TRIED = 30
 # As a night asks for.
 CALIBRATION_PAIRS = 200
@@ -70,6 +69,7 @@ class Asked:
         minutes: when to stop, though not everything was tried; None for never.
         alpha: error rate of one timing.
         bench: what times pairs of two builds, under a name, with a share trimmed; None for this machine.
+        calibrated: to go by; None for the one that is kept, or a new one.
     """
 
     arena: Arena
@@ -163,10 +163,8 @@ class SelfTest:
             if not 0 < share < 1:
                 raise UserError(f"a planted gain of {share:.0%} is impossible; choose above 0% and below 100%")
         asked = self.asked
-        self._master = new_master()
-        self._ground = Ground(
-            asked.arena, asked.baseline, asked.source, asked.state, salts=(self._master, 0), alpha=asked.alpha
-        )
+        salts = new_master(), 0
+        self._ground = Ground(asked.arena, asked.baseline, asked.source, asked.state, salts=salts, alpha=asked.alpha)
         self._started = time.monotonic()
 
     @property
@@ -175,6 +173,11 @@ class SelfTest:
         asked = self.asked
         name = f"{epoch_digest(asked.arena)[:12]}-{self._built.whole_digest[:12]}-{asked.alpha:g}.jsonl"
         return asked.state / "selftest" / name
+
+    @property
+    def begun(self) -> bool:
+        """Whether this run has tried anything itself: before that there may be no calibration to tell by."""
+        return len(self.attempts) > self.resumed
 
     @property
     def complete(self) -> bool:
@@ -254,11 +257,11 @@ class SelfTest:
             try:
                 built = self._dressed(kind, number)
             except (BuildFailedError, NotRelinkedError) as failed:
-                self._drop(Null(name, why=str(failed).splitlines()[0]))
+                self.nulls.append(Null(name, why=str(failed).splitlines()[0]))
                 lost |= {kind} if kind == "relinked" else set()
                 continue
             if built is None or built.whole_digest in seen:
-                self._drop(Null(name, why="the build gives the same bytes"))
+                self.nulls.append(Null(name, why="the build gives the same bytes"))
                 continue
             seen.add(built.whole_digest)
             known = before.get(name)
@@ -283,7 +286,8 @@ class SelfTest:
             export(tree, place)
             for path, text in changed.items():
                 (place / path).write_bytes(text)
-            return workspace.build(find_tree(str(place), None), baseline=self._built, changed=sorted(changed))
+            # As the judge builds a candidate.
+            return workspace.build(find_tree(str(place), None), baseline=self._built, from_nothing=True)
 
     def _changed(self, disguise: Disguise) -> dict[str, bytes]:
         scope = self.asked.arena.scope
@@ -303,9 +307,6 @@ class SelfTest:
         # With several cores its trials run otherwise than timed ones.
         blocks = seen.blocks if self.asked.arena.cores == 1 else ()
         return Null(name, built.whole_digest, seen.cases, why, blocks)
-
-    def _drop(self, null: Null) -> None:
-        self.nulls.append(null)
 
     # --- timing ------------------------------------------------------------------------------------------------------
 

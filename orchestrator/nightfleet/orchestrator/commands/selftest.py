@@ -68,7 +68,7 @@ def _run(test: "SelfTest") -> bool:
     try:
         test.run()
     except KeyboardInterrupt:
-        if not test.attempts:
+        if not test.begun:
             raise
         return True
     return False
@@ -176,6 +176,8 @@ def _promoted(of: "Promotions") -> str:
 
 
 def _broken(found: "Tally") -> str:
-    if found.first_p < 1e-3:
+    from nightfleet.harness.tally import BROKEN
+
+    if found.first_p < BROKEN:
         return "the order coin is not fair here"
     return "the judge breaks its promise here: do not trust promotions on this machine; `nightfleet check` may say why"
