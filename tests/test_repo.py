@@ -21,7 +21,7 @@ from nightfleet.orchestrator.repo.checkout import Checkout, Identity
 from nightfleet.orchestrator.repo.door import Door
 from nightfleet.orchestrator.repo.guard import fingerprint
 from nightfleet.orchestrator.repo.message import one_line, trailers_of, with_trailers
-from nightfleet.orchestrator.repo.promotion import Shown, message_of, promote, promotions
+from nightfleet.orchestrator.repo.promotion import Shown, message_of, promotion_commit, promotions
 from nightfleet.orchestrator.repo.rebase import rebase
 from nightfleet.orchestrator.repo.refs import MovedError, References
 from nightfleet.orchestrator.repo.snapshot import Snapshot, snapshot
@@ -116,15 +116,10 @@ class Ground:
         return Shown(strategy, "night-1", number, candidate, 0.083, 0.071, 0.095, 23, 20_000, *digests)
 
     def promote(self, candidate: str, was: str, number: int = 1) -> str:
-        return promote(
-            self.door,
-            self.references,
-            CHAMPION,
-            was,
-            shown=self.shown(candidate, number),
-            who=WHO,
-            when_s=1_800_000_000,
-        )
+        shown = self.shown(candidate, number)
+        commit = promotion_commit(self.door, was, shown, who=WHO, when_s=1_800_000_000)
+        self.references.move_branch(CHAMPION, commit, was)
+        return commit
 
     def files(self, commit: str) -> dict[str, bytes]:
         tree = self.checkout.reading.tree(commit, self.checkout.subfolder)
@@ -520,13 +515,13 @@ def test_a_branch_that_somebody_moved_is_left_alone(ground: Ground) -> None:
 def test_the_swap_itself_compares(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate, mine = ground.commit({"src/main.rs": b"1\n"}), ground.commit({"src/main.rs": b"2\n"})
     ground.references.new_branch(CHAMPION, ground.root)
-    refuse = References._refuse_checked_out
+    refuse = References.refuse_checked_out
 
     def moved_meanwhile(references: References, branch: str) -> None:
         refuse(references, branch)
         git(ground.top, "update-ref", f"refs/heads/{branch}", mine)
 
-    monkeypatch.setattr(References, "_refuse_checked_out", moved_meanwhile)
+    monkeypatch.setattr(References, "refuse_checked_out", moved_meanwhile)
     with pytest.raises(MovedError) as error:
         ground.promote(candidate, ground.root)
     assert error.value.found == mine
@@ -555,14 +550,8 @@ def test_a_candidate_of_another_parent_is_refused(ground: Ground) -> None:
     with pytest.raises(UserError, match="not from the champion"):
         ground.promote(candidate, candidate)
     with pytest.raises(UserError, match="is not a digest"):
-        promote(
-            ground.door,
-            ground.references,
-            CHAMPION,
-            ground.root,
-            shown=replace(ground.shown(candidate), report="x"),
-            who=WHO,
-            when_s=0,
+        promotion_commit(
+            ground.door, ground.root, replace(ground.shown(candidate), report="x"), who=WHO, when_s=0
         )
 
 
@@ -603,7 +592,8 @@ def test_a_lock_that_goes_is_waited_for(ground: Ground) -> None:
     lock.touch()
     release = subprocess.Popen(["sh", "-c", 'sleep 1; rm "$0"', lock])
     patient = References(ground.checkout, patience_ms=60_000)
-    promote(ground.door, patient, CHAMPION, ground.root, shown=ground.shown(candidate), who=WHO, when_s=0)
+    commit = promotion_commit(ground.door, ground.root, ground.shown(candidate), who=WHO, when_s=0)
+    patient.move_branch(CHAMPION, commit, ground.root)
     assert release.wait() == 0
 
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from nightfleet.harness.arena import Arena, read_arena
 from nightfleet.harness.frontmatter import FrontMatter, load_front_matter, read_front_matter
@@ -16,7 +16,8 @@ from nightfleet.harness.keys import ArenaKeys
 from nightfleet.harness.quantities import count, dollars, duration
 from nightfleet.harness.schema import Keys, key_names, one_of, read_keys, unknown_key
 
-BACKENDS = ("search",)
+BACKENDS = ("search", "outside")
+BackendName: TypeAlias = Literal["search", "outside"]
 OTHERS = "; models and command-line agents are not available in this version"
 
 
@@ -41,12 +42,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """How many agents run side by side, and of which backend."""
+    """How many agents run side by side, and of which backend; those from outside come by `nightfleet claim`."""
 
     scouts: int
     workers: int
-    scout: Literal["search"]
-    worker: Literal["search"]
+    scout: BackendName
+    worker: BackendName
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ class FleetKeys(Keys):
 
     scouts: Annotated[int, count("1", "64")] = 2
     workers: Annotated[int, count("1", "256")] = 4
-    scout: Annotated[Literal["search"], one_of(*BACKENDS, others=OTHERS)] = "search"
-    worker: Annotated[Literal["search"], one_of(*BACKENDS, others=OTHERS)] = "search"
+    scout: Annotated[BackendName, one_of(*BACKENDS, others=OTHERS)] = "search"
+    worker: Annotated[BackendName, one_of(*BACKENDS, others=OTHERS)] = "search"
 
 
 class NightKeys(Keys):

@@ -60,8 +60,9 @@ def propose(
     made_by: str,
     detail: dict[str, Any] | None = None,
     fingerprint: str | None = None,
+    scouting: int = 0,
 ) -> Strategy:
-    """Record a strategy. Whether it is a duplicate is the caller's to ask first: `strategies_like`."""
+    """Record a strategy, from the task `scouting`. Whether it is a duplicate is the caller's to ask first."""
     number = writing.next_number(Strategy.id)
     values = {
         "id": number,
@@ -70,6 +71,7 @@ def propose(
         "detail": detail or {},
         "made_by": made_by,
         "fingerprint": fingerprint,
+        "scouting": scouting,
     }
     writing.append("strategy proposed", values)
     return writing.get(Strategy, number)
@@ -155,6 +157,12 @@ def with_state(reading: Reading, night: int, *states: State) -> list[Candidate]:
     """The candidates in any of these states, by number."""
     found = select(Candidate).where(Candidate.night == night, Candidate.state.in_(states)).order_by(Candidate.number)
     return list(reading.session.scalars(found))
+
+
+def with_verdict(reading: Reading, night: int, *verdicts: str) -> list[Candidate]:
+    """The candidates whose latest verdict is any of these, by number."""
+    found = select(Candidate).where(Candidate.night == night, Candidate.verdict.in_(verdicts))
+    return list(reading.session.scalars(found.order_by(Candidate.number)))
 
 
 def with_tree(reading: Reading, night: int, tree: str) -> list[Candidate]:

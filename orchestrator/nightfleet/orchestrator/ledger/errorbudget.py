@@ -41,7 +41,7 @@ def reserve(
     Raises:
         UserError: the timing's name was used.
     """
-    if writing.session.scalar(select(Reservation.id).where(Reservation.timing == timing)) is not None:
+    if of_timing(writing, timing) is not None:
         raise UserError(f"the timing {timing} has an index already; continue it, or give a new one a new name")
     row = writing.get(Candidate, candidate)
     budget = budget_of(writing.get(Night, row.night))
@@ -85,6 +85,11 @@ def continued(reading: Reading, candidate: int, *, baseline: str, binary: str, t
     if verdict is not None:
         raise UserError(f"the timing of candidate {candidate} ended with {verdict}; it cannot go on")
     return row
+
+
+def of_timing(reading: Reading, timing: str) -> Reservation | None:
+    """The index that the timing of this name has."""
+    return reading.session.scalars(select(Reservation).where(Reservation.timing == timing)).one_or_none()
 
 
 def used(reading: Reading, night: int) -> dict[Purpose, tuple[int, float]]:

@@ -10,7 +10,7 @@ from nightfleet.harness.rules import ErrorBudget
 from nightfleet.native import UserError
 from nightfleet.orchestrator.ledger.fold import folds
 from nightfleet.orchestrator.ledger.session import Reading, Writing
-from nightfleet.orchestrator.ledger.tables import Agent, Entry, Night, Snapshot
+from nightfleet.orchestrator.ledger.tables import Agent, Entry, Morning, Night, Snapshot
 
 
 class Begun(NamedTuple):
@@ -49,6 +49,11 @@ def _left(session: Session, entry: Entry, values: dict[str, Any]) -> None:
     session.get_one(Agent, values["agent"]).left_us = entry.at_us
 
 
+@folds("champion measured")
+def _measured(session: Session, entry: Entry, values: dict[str, Any]) -> None:
+    session.add(Morning(**values, sequence=entry.sequence, at_us=entry.at_us))
+
+
 def running(reading: Reading) -> Night | None:
     """The night that has not ended: there is at most one."""
     return reading.session.scalars(select(Night).where(Night.ended_us.is_(None))).one_or_none()
@@ -57,6 +62,11 @@ def running(reading: Reading) -> Night | None:
 def latest(reading: Reading) -> Night | None:
     """The night that began last."""
     return reading.session.scalars(select(Night).order_by(Night.number.desc()).limit(1)).one_or_none()
+
+
+def names(reading: Reading) -> set[str]:
+    """Of all nights so far."""
+    return set(reading.session.scalars(select(Night.name)))
 
 
 def begin_or_continue(
@@ -109,6 +119,18 @@ def end(writing: Writing, night: int, ending: str) -> None:
     if writing.get(Night, night).ended_us is not None:
         raise UserError(f"night {night} has ended before")
     writing.append("night ended", {"night": night, "ending": ending})
+
+
+def measured(writing: Writing, night: int, **found: Any) -> Morning:
+    """Record what the champion was found to be worth; `found` holds the other columns of `Morning`."""
+    entry = writing.append("champion measured", {"night": writing.get(Night, night).number, **found})
+    return writing.get(Morning, entry.sequence)
+
+
+def morning(reading: Reading, night: int) -> Morning | None:
+    """The last measurement of the champion against the root; None where there is none."""
+    last = select(Morning).where(Morning.night == night).order_by(Morning.sequence.desc()).limit(1)
+    return reading.session.scalars(last).one_or_none()
 
 
 def budget_of(night: Night) -> ErrorBudget:

@@ -85,6 +85,12 @@ def unsettled(reading: Reading, night: int) -> Promotion | None:
     return reading.session.scalars(found).one_or_none()
 
 
+def of(reading: Reading, candidate: int) -> Promotion | None:
+    """The swap that a candidate was last meant for."""
+    found = select(Promotion).where(Promotion.candidate == candidate).order_by(Promotion.id.desc()).limit(1)
+    return reading.session.scalars(found).one_or_none()
+
+
 def sign_off(writing: Writing, promotion: int, *, accepted: bool, said_by: str, reason: str = "") -> SignOff:
     """What a person says about a promotion. UserError for one that is not in the champion."""
     row = writing.get(Promotion, promotion)

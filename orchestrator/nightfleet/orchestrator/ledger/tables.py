@@ -93,7 +93,10 @@ class Agent(Table):
 
 
 class Strategy(Table):
-    """A scout's proposal. `detail` is JSON; `fingerprint` is equal for the same idea in other clothes."""
+    """A scout's proposal. `detail` is JSON; `fingerprint` is equal for the same idea in other clothes.
+
+    `scouting` is the task that it was proposed in, 0 for none.
+    """
 
     __tablename__ = "strategies"
     __table_args__ = (Index("strategies_fingerprint", "night", "fingerprint"),)
@@ -105,6 +108,7 @@ class Strategy(Table):
     made_by: Mapped[str]
     at_us: Mapped[int]
     fingerprint: Mapped[str | None] = mapped_column(default=None)
+    scouting: Mapped[int] = mapped_column(default=0)
 
 
 class Candidate(Table):
@@ -228,11 +232,36 @@ class SignOff(Table):
     at_us: Mapped[int]
 
 
+class Morning(Table):
+    """What the champion is worth: it against the root, measured afresh when the night was over."""
+
+    __tablename__ = "mornings"
+
+    sequence: Mapped[int] = mapped_column(ForeignKey("entries.sequence"), primary_key=True, autoincrement=False)
+    night: Mapped[int] = mapped_column(ForeignKey("nights.number"), index=True)
+    champion: Mapped[str]
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    gain: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    clock: Mapped[str | None]
+    pairs: Mapped[int]
+    cases: Mapped[int]
+    diverged: Mapped[int]
+    report: Mapped[str]
+    root_digest: Mapped[str] = mapped_column(String(64))
+    at_us: Mapped[int]
+
+
 class Task(Table):
-    """Work for an agent. `token` counts how often it was claimed; the brief is in its entry."""
+    """Work for an agent. `token` counts how often it was claimed; the brief is in its entry.
+
+    `strategy` is what a worker is to carry out; `reason` the last that was said of the task, by whoever moved it.
+    """
 
     __tablename__ = "tasks"
-    __table_args__ = (Index("tasks_state", "night", "role", "state"),)
+    __table_args__ = (Index("tasks_state", "night", "role", "state"), Index("tasks_strategy", "strategy"))
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     night: Mapped[int] = mapped_column(ForeignKey("nights.number"))
@@ -242,6 +271,7 @@ class Task(Table):
     token: Mapped[int] = mapped_column(default=0)
     holder: Mapped[str | None] = mapped_column(default=None)
     reason: Mapped[str] = mapped_column(default="")
+    strategy: Mapped[int | None] = mapped_column(ForeignKey("strategies.id"), default=None)
 
 
 class Submission(Table):
@@ -295,6 +325,7 @@ DERIVED: tuple[type[Table], ...] = (
     GateTime,
     Promotion,
     SignOff,
+    Morning,
     Task,
     Submission,
     Spend,

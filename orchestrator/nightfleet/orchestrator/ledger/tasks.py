@@ -48,7 +48,8 @@ class Receipt(NamedTuple):
 
 @folds("task posted")
 def _posted(session: Session, entry: Entry, values: dict[str, Any]) -> None:
-    session.add(Task(id=values["id"], night=values["night"], role=values["role"], posted=entry.sequence))
+    named = {name: values[name] for name in ("id", "night", "role", "strategy")}
+    session.add(Task(**named, posted=entry.sequence))
 
 
 @folds("task claimed")
@@ -71,18 +72,31 @@ def _cancelled(session: Session, _entry: Entry, values: dict[str, Any]) -> None:
 
 @folds("report submitted")
 def _submitted(session: Session, entry: Entry, values: dict[str, Any]) -> None:
-    session.get_one(Task, values["task"]).state = "done"
+    task = session.get_one(Task, values["task"])
+    task.state, task.reason = "done", values.pop("said")
     digest = _digest(values.pop("report"))
     session.add(Submission(**values, digest=digest, sequence=entry.sequence, at_us=entry.at_us))
 
 
-def post(writing: Writing, night: int, role: str, brief: Any) -> Task:
-    """Put a task into the pool. `brief` is any JSON of at most `LARGEST_BRIEF` bytes, kept as it is."""
+def post(writing: Writing, night: int, role: str, brief: Any, *, strategy: int | None = None) -> Task:
+    """Put a task into the pool.
+
+    Args:
+        writing: the transaction.
+        night: whose.
+        role: scout, worker, ...
+        brief: any JSON of at most `LARGEST_BRIEF` bytes, kept as it is.
+        strategy: that it is to carry out.
+    """
     number = writing.next_number(Task.id)
-    text = _opaque(brief, "brief", LARGEST_BRIEF)
-    writing.append(
-        "task posted", {"id": number, "night": writing.get(Night, night).number, "role": role, "brief": text}
-    )
+    values = {
+        "id": number,
+        "night": writing.get(Night, night).number,
+        "role": role,
+        "strategy": strategy,
+        "brief": _opaque(brief, "brief", LARGEST_BRIEF),
+    }
+    writing.append("task posted", values)
     return writing.get(Task, number)
 
 
@@ -121,8 +135,8 @@ def cancel(writing: Writing, task: int, reason: str) -> None:
         _drop_lease(writing, task)
 
 
-def submit(writing: Writing, task: int, token: int, key: str, report: Any) -> Receipt:
-    """Accept a task's report, once.
+def submit(writing: Writing, task: int, token: int, key: str, report: Any, said: str = "") -> Receipt:
+    """Accept a task's report, once; `said` is what to say of it in one line.
 
     The same report under the same key is answered with the same receipt, whatever has become of the token: an answer
     that got lost can be asked for again.
@@ -140,9 +154,15 @@ def submit(writing: Writing, task: int, token: int, key: str, report: Any) -> Re
             raise RefusedError(f"task {task} has another report under the key {key!r}; a new report needs a new key")
         return _receipt(accepted)
     _held(writing, task, token)
-    writing.append("report submitted", {"task": task, "token": token, "key": key, "report": text})
+    writing.append("report submitted", {"task": task, "token": token, "key": key, "said": said, "report": text})
     _drop_lease(writing, task)
     return _receipt(writing.session.get_one(Submission, task))
+
+
+def abandoned(reading: Reading, night: int) -> bool:
+    """Whether a task's lease has ended in somebody's hands."""
+    found = free_tasks(reading.now_us).where(Task.night == night, Task.state == "claimed").limit(1)
+    return reading.session.scalars(found).one_or_none() is not None
 
 
 def put_back_abandoned(writing: Writing, night: int) -> list[int]:
@@ -159,6 +179,11 @@ def free_tasks(now_us: int) -> Select[Task]:
     ended = or_(Lease.task.is_(None), Lease.expires_us <= now_us)
     free = or_(Task.state == "waiting", and_(Task.state == "claimed", ended))
     return select(Task).outerjoin(Lease, Lease.task == Task.id).where(free)
+
+
+def of_strategy(reading: Reading, strategy: int) -> bool:
+    """Whether anybody was given this strategy."""
+    return reading.session.scalar(select(Task.id).where(Task.strategy == strategy).limit(1)) is not None
 
 
 def brief_of(reading: Reading, task: Task) -> str:

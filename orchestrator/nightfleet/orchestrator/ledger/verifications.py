@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from nightfleet.harness.report import Verdict
 from nightfleet.native import UserError
 from nightfleet.orchestrator.ledger.fold import folds
-from nightfleet.orchestrator.ledger.session import Writing
+from nightfleet.orchestrator.ledger.session import Reading, Writing
 from nightfleet.orchestrator.ledger.tables import Candidate, Entry, GateTime, Reservation, Verification
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -84,6 +84,11 @@ def judge(writing: Writing, candidate: int, finding: Finding) -> Verification:
     values = {**asdict(finding), "seconds": dict(finding.seconds), "id": number, "candidate": candidate}
     writing.append("candidate judged", values)
     return writing.get(Verification, number)
+
+
+def latest(reading: Reading, candidate: Candidate) -> Verification:
+    """A candidate's last verification. UserError where it has none."""
+    return reading.get(Verification, candidate.verification or 0)
 
 
 def _paid_for(writing: Writing, candidate: Candidate, finding: Finding) -> None:

@@ -88,6 +88,10 @@ class Door:
             self._times[commit] = int(self.tell("show", "--no-patch", "--format=%ct", commit))
         return self._times[commit]
 
+    def tree_id(self, commit: str) -> str:
+        """The id that git has for a commit's whole tree."""
+        return self.tell("rev-parse", "--verify", f"{commit}^{{tree}}").decode("ascii").strip()
+
     def commit(
         self,
         parent: str,

@@ -1,7 +1,7 @@
 """A promotion: the champion branch moves by one commit, which says in its trailers what was shown.
 
 The commit has the candidate's tree and the last champion as its only parent, so that the branch reads as the night: one
-commit per promotion. Moving is a compare-and-swap; work tree, index and HEAD are never touched.
+commit per promotion. `References.move_branch` moves the branch onto it; work tree, index and HEAD are never touched.
 """
 
 import re
@@ -11,7 +11,6 @@ from nightfleet.native import UserError
 from nightfleet.orchestrator.repo.checkout import Identity
 from nightfleet.orchestrator.repo.door import Door
 from nightfleet.orchestrator.repo.message import one_line, trailers_of, with_trailers
-from nightfleet.orchestrator.repo.refs import References
 
 GAIN = re.compile(r"(-?[0-9.]+)% \((-?[0-9.]+)% to (-?[0-9.]+)%\)")
 CANDIDATE = re.compile(r"([A-Za-z0-9_-]+)/([0-9]+) ([0-9a-f]{40,64})")
@@ -66,29 +65,24 @@ class Promotion:
     shown: Shown
 
 
-def promote(
-    door: Door, references: References, branch: str, was: str, *, shown: Shown, who: Identity, when_s: int
-) -> str:
-    """Move the champion branch onto a candidate's tree.
+def promotion_commit(door: Door, was: str, shown: Shown, *, who: Identity, when_s: int) -> str:
+    """The commit that the champion branch is to move to; no reference is made or moved.
 
-    Made twice with the same arguments, it moves once.
+    The same arguments give the same commit.
 
     Args:
         door: to the objects of the user's repository.
-        references: of the same repository.
-        branch: of the champion; it is there.
-        was: its commit as we left it, which is the candidate's parent too.
+        was: the champion's commit, which is the candidate's parent too.
         shown: what the trailers say.
         who: author and committer.
         when_s: when it was decided, seconds since 1970.
 
     Returns:
-        The new commit's id.
+        Its id.
 
     Raises:
-        MovedError: the branch is elsewhere.
-        UserError: it is checked out, or the candidate has another parent.
-        MachineError: git failed, or another git holds a lock for too long.
+        UserError: the candidate has another parent, or a digest is none.
+        MachineError: git or the disk failed.
     """
     for digest in (shown.report, shown.ledger):
         if DIGEST.fullmatch(digest) is None:
@@ -97,9 +91,7 @@ def promote(
     tree, *parents = found.decode("ascii").split()
     if parents != [was]:
         raise UserError(f"candidate {shown.candidate} was made from {' '.join(parents)}, not from the champion {was}")
-    commit = door.commit(was, message_of(shown), who=who, when_s=when_s, tree=tree)
-    references.move_branch(branch, commit, was)
-    return commit
+    return door.commit(was, message_of(shown), who=who, when_s=when_s, tree=tree)
 
 
 def message_of(shown: Shown) -> str:

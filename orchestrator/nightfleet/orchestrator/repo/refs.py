@@ -119,7 +119,7 @@ class References:
             raise MovedError(branch, was, None if found is None else found.commit)
         if found.commit == commit:
             return
-        self._refuse_checked_out(branch)
+        self.refuse_checked_out(branch)
         try:
             self._write(f"refs/heads/{branch}", commit, was)
         except _TakenError:
@@ -139,7 +139,8 @@ class References:
                 f"{printable(branch)!r} cannot be a branch; type a name like nightfleet/2026-01-31/champion"
             )
 
-    def _refuse_checked_out(self, branch: str) -> None:
+    def refuse_checked_out(self, branch: str) -> None:
+        """UserError if a work tree is on the branch."""
         # The commit under a work tree must not change unseen: everything there would look modified.
         listed = self._checkout.tell("for-each-ref", "--format=%(worktreepath)", f"refs/heads/{branch}")
         place = listed.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.Column("made_by", sa.Text(), nullable=False),
         sa.Column("at_us", NUMBER, nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=True),
+        sa.Column("scouting", NUMBER, nullable=False),
         sa.ForeignKeyConstraint(
             ["night"],
             ["nights.number"],
@@ -119,6 +120,7 @@ def upgrade() -> None:
         sa.Column("token", NUMBER, nullable=False),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("strategy", NUMBER, nullable=True),
         sa.ForeignKeyConstraint(
             ["night"],
             ["nights.number"],
@@ -127,9 +129,42 @@ def upgrade() -> None:
             ["posted"],
             ["entries.sequence"],
         ),
+        sa.ForeignKeyConstraint(
+            ["strategy"],
+            ["strategies.id"],
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("tasks_state", "tasks", ["night", "role", "state"], unique=False)
+    op.create_index("tasks_strategy", "tasks", ["strategy"], unique=False)
+    op.create_table(
+        "mornings",
+        sa.Column("sequence", NUMBER, autoincrement=False, nullable=False),
+        sa.Column("night", NUMBER, nullable=False),
+        sa.Column("champion", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("gain", sa.Double(), nullable=True),
+        sa.Column("low", sa.Double(), nullable=True),
+        sa.Column("high", sa.Double(), nullable=True),
+        sa.Column("clock", sa.Text(), nullable=True),
+        sa.Column("pairs", NUMBER, nullable=False),
+        sa.Column("cases", NUMBER, nullable=False),
+        sa.Column("diverged", NUMBER, nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.Column("root_digest", sa.String(length=64), nullable=False),
+        sa.Column("at_us", NUMBER, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["night"],
+            ["nights.number"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["sequence"],
+            ["entries.sequence"],
+        ),
+        sa.PrimaryKeyConstraint("sequence"),
+    )
+    op.create_index("ix_mornings_night", "mornings", ["night"], unique=False)
     op.create_table(
         "candidates",
         sa.Column("id", NUMBER, autoincrement=False, nullable=False),

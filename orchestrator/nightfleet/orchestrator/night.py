@@ -1,0 +1,156 @@
+"""The night: look at what is recorded, do what is due, record it, until nothing is due or no more may be spent.
+
+Whatever ends the process, the next one reads the same ledger and goes on; no more than the step under way is lost.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from nightfleet.native import MachineError
+from nightfleet.orchestrator import budget, promotion, stale, supply
+from nightfleet.orchestrator.budget import Limits
+from nightfleet.orchestrator.fleet import Fleet
+from nightfleet.orchestrator.judging import Judging
+from nightfleet.orchestrator.ledger import candidates, tasks
+from nightfleet.orchestrator.ledger.tables import Candidate, Verification
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program_file import ProgramFile
+from nightfleet.orchestrator.telling import Telling
+
+# Fixed: how long to wait for news before looking again (s), and how often in a row the machine may fail.
+REST_S = 0.5
+MOST_FAILURES = 3
+
+
+@dataclass
+class Night:
+    """One night under way.
+
+    Args:
+        number: in the ledger.
+        fleet: agents of this process; those from outside come to the desk by themselves.
+        cores: where candidates are prepared while others are timed; empty where one has to wait for the other.
+        waits: for work from outside, even if nobody here has any.
+        stopping: whether somebody asked for the end.
+    """
+
+    place: Place
+    number: int
+    program: ProgramFile
+    limits: Limits
+    judging: Judging
+    fleet: Fleet
+    telling: Telling
+    news: threading.Event
+    cores: frozenset[int] = frozenset()
+    waits: bool = False
+    stopping: Callable[[], bool] = lambda: False
+    _preparing: Future[Verification | None] | None = field(default=None, init=False)
+    _failures: int = field(default=0, init=False)
+
+    def run(self) -> str:
+        """Go on until the end; why it ended.
+
+        Raises:
+            nightfleet.native.UserError: the baseline cannot be judged, or somebody else moved the champion.
+            nightfleet.native.MachineError: the machine failed again and again.
+            KeyboardInterrupt: somebody interrupted it; `launch` goes on with it.
+        """
+        with ThreadPoolExecutor(1, "nightfleet builder", initializer=self._confine) as builder, self.fleet:
+            while (ending := self._ending()) is None:
+                self._put_in_order()
+                self._supply()
+                self._judge(builder) or self.news.wait(REST_S)
+                self.news.clear()
+            if self._preparing is not None:
+                self._collect()
+        return ending
+
+    def _put_in_order(self) -> None:
+        """Everything that takes no time: promotions, re-runs, abandoned tasks, the human's edits."""
+        self.program.look()
+        with self.place.ledger.read() as reading:
+            faster = promotion.due(reading, self.number)
+        if faster is not None:
+            promotion.promote(self.place, faster)
+            self.telling.refresh()
+        with self.place.ledger.read() as reading:
+            old = stale.due(reading, self.number)
+            abandoned = tasks.abandoned(reading, self.number)
+        for candidate in old:
+            stale.run_again(self.place, candidate, self.program.now.arena.scope)
+        if abandoned:
+            with self.place.ledger.write() as writing:
+                tasks.put_back_abandoned(writing, self.number)
+
+    def _supply(self) -> None:
+        if supply.post(self.place, self.number, self.program.now.fleet, self.limits):
+            self.fleet.wake()
+
+    def _judge(self, builder: ThreadPoolExecutor) -> bool:
+        """One step: timing first, so that the lease never waits while a candidate is ready. Whether there was one."""
+        if self._preparing is not None and self._preparing.done():
+            self._collect()
+        with self.place.ledger.read() as reading:
+            ready = self._first(candidates.with_state(reading, self.number, "waiting"))
+            fresh = self._first(candidates.with_state(reading, self.number, "submitted"))
+            left = budget.experiments_left(reading, self.number, self.limits)
+        if fresh is not None and left and self._preparing is None:
+            if self.cores:
+                self._preparing = builder.submit(self._step, self.judging.prepare, fresh)
+                self._preparing.add_done_callback(lambda _: self.news.set())
+            elif ready is None:
+                self._step(self.judging.prepare, fresh)
+                return True
+        if ready is not None:
+            self._step(self.judging.time, ready)
+        return ready is not None
+
+    def _step(self, what: Callable[[Candidate, object], Verification | None], candidate: Candidate) -> None:
+        """Do it; a machine that fails now and then is put up with."""
+        try:
+            what(candidate, self.program.now)
+        except MachineError as error:
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                raise
+            self.telling.say(f"candidate {candidate.number} could not be judged now: {error}")
+        else:
+            self._failures = 0
+
+    def _collect(self) -> None:
+        """The end of a preparation, and whatever went wrong in it."""
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            preparing.result()
+
+    def _ending(self) -> str | None:
+        if self.fleet.failure is not None:
+            raise self.fleet.failure
+        if self.stopping():
+            return "stopped"
+        with self.place.ledger.read() as reading:
+            why = budget.used_up(reading, self.number, self.limits)
+            if why is not None:
+                return why
+            if stale.due(reading, self.number) or promotion.due(reading, self.number):
+                return None
+            under_way = candidates.with_state(reading, self.number, "building", "behaving", "waiting", "timing")
+            if under_way or self._preparing is not None:
+                return None
+            if not budget.experiments_left(reading, self.number, self.limits):
+                return f"{self.limits.experiments} experiments are done"
+            if candidates.with_state(reading, self.number, "submitted") or self.waits:
+                return None
+            return "nothing is left to try" if supply.dry(reading, self.number) else None
+
+    def _first(self, found: list[Candidate]) -> Candidate | None:
+        return found[0] if found else None
+
+    def _confine(self) -> None:
+        """Keep the builder, and all that it starts, off the cores that are timed on."""
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)

@@ -1,0 +1,54 @@
+"""The human's program while the night goes on: read again between experiments, and kept in the ledger as it was read."""
+
+from pathlib import Path
+
+from nightfleet.harness.epoch import epoch_digest
+from nightfleet.native import UserError
+from nightfleet.orchestrator.ledger import nights
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program import Program, load_program
+from nightfleet.orchestrator.telling import Telling
+
+
+class ProgramFile:
+    """The program that a night goes by now.
+
+    Args:
+        place: whose ledger keeps what was read.
+        night: its number.
+        program: as it was read first.
+        file: that it is read from again; None for one that is only in a commit.
+        telling: hears what an edit means, and what is wrong with it.
+    """
+
+    def __init__(self, place: Place, night: int, program: Program, file: Path | None, telling: Telling) -> None:
+        self.now = program
+        self._place, self._night, self._file, self._telling = place, night, file, telling
+        self._seen = self._mark()
+
+    def look(self) -> None:
+        """Read it again if it was written since; one that cannot be is told, and the last one stays."""
+        mark = self._mark()
+        if self._file is None or mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            edited = load_program(self._file)
+        except (UserError, OSError) as error:
+            self._telling.say(f"the edit of program.md is not taken: {error}")
+            return
+        if edited.digest == self.now.digest:
+            return
+        anew = epoch_digest(edited.arena) != epoch_digest(self.now.arena)
+        with self._place.ledger.write() as writing:
+            nights.read_program(writing, self._night, edited.front.text, new_epoch=anew)
+        self.now = edited
+        what = "all that is not promoted is judged anew" if anew else "it holds from the next candidate on"
+        self._telling.say(f"program.md was edited; {what}")
+
+    def _mark(self) -> tuple[int, int] | None:
+        try:
+            found = None if self._file is None else self._file.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_mtime_ns, found.st_size)

@@ -1,0 +1,66 @@
+"""The champion moves: meant in the ledger, done in git by compare-and-swap, settled in the ledger.
+
+A crash between any two of these is seen at the next start, and the rest is done then; see `opening.recover`.
+"""
+
+from nightfleet.orchestrator.ledger import Reading, candidates, promotions, verifications
+from nightfleet.orchestrator.ledger.tables import Candidate, Night, Promotion, Strategy, Verification
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.repo.promotion import Shown, promotion_commit
+from nightfleet.orchestrator.repo.refs import MovedError
+
+
+def due(reading: Reading, night: int) -> Verification | None:
+    """A verdict that moves the champion and has not yet: it was found against the champion as it is now."""
+    champion = reading.get(Night, night).champion
+    for candidate in candidates.with_verdict(reading, night, "promote", "simplify"):
+        found = verifications.latest(reading, candidate)
+        if candidate.state == "judged" and found.baseline == champion and not promotions.of(reading, candidate.id):
+            return found
+    return None
+
+
+def promote(place: Place, verification: Verification) -> Promotion:
+    """Move the champion branch onto the candidate's tree.
+
+    Raises:
+        MovedError: somebody else moved the branch; recorded as lost.
+        nightfleet.native.UserError: it is checked out somewhere; nothing was moved.
+        nightfleet.native.MachineError: git or the database failed.
+    """
+    with place.ledger.read() as reading:
+        candidate = reading.get(Candidate, verification.candidate)
+        night = reading.get(Night, candidate.night)
+        strategy = None if candidate.strategy is None else reading.get(Strategy, candidate.strategy)
+        _, last = reading.last_entry()
+    shown = Shown(
+        strategy=candidate.description if strategy is None else strategy.title,
+        run=night.name,
+        number=candidate.number,
+        candidate=candidate.commit,
+        gain=verification.gain or 0.0,
+        low=verification.low or 0.0,
+        high=verification.high or 0.0,
+        pairs=verification.pairs,
+        cases=verification.cases,
+        report=verification.root_digest,
+        ledger=last,
+    )
+    who, when_s = place.checkout.identity(), verification.at_us // 1_000_000
+    commit = promotion_commit(place.door, night.champion, shown, who=who, when_s=when_s)
+    place.references.refuse_checked_out(night.champion_branch)
+    with place.ledger.write() as writing:
+        meant = promotions.mean(writing, verification.id, commit)
+    return finish(place, night, meant)
+
+
+def finish(place: Place, night: Night, meant: Promotion) -> Promotion:
+    """Do a swap that was meant, or find it done. Raises as `promote`."""
+    try:
+        place.references.move_branch(night.champion_branch, meant.to_commit, meant.from_commit)
+    except MovedError:
+        with place.ledger.write() as writing:
+            promotions.settle(writing, meant.id, "lost")
+        raise
+    with place.ledger.write() as writing:
+        return promotions.settle(writing, meant.id, "swapped")

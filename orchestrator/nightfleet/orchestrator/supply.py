@@ -1,0 +1,60 @@
+"""Work for agents: strategies wanted, strategies to carry out, and never more of it than the judge can take in."""
+
+import json
+
+from sqlalchemy import func, select
+
+from nightfleet.orchestrator import budget
+from nightfleet.orchestrator.briefs import judged_since, last_scouting, open_strategies
+from nightfleet.orchestrator.budget import Limits
+from nightfleet.orchestrator.ledger import Reading, candidates, tasks
+from nightfleet.orchestrator.ledger.tables import Night, Submission, Task
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program import Fleet
+
+# Candidates that nobody has judged yet: each of them is work that the next promotion makes stale.
+AHEAD = ("submitted", "building", "behaving", "waiting")
+
+
+def post(place: Place, night: int, fleet: Fleet, limits: Limits) -> int:
+    """Post what is wanted; how many tasks that was."""
+    with place.ledger.read() as reading:
+        wanted = _wanted(reading, night, fleet, limits)
+        found = open_strategies(reading, night, wanted) if wanted else []
+        scouts = fleet.scouts - _open(reading, night, "scout") if wanted > len(found) and not dry(reading, night) else 0
+        champion = reading.get(Night, night).champion
+    if not found and scouts <= 0:
+        return 0
+    with place.ledger.write() as writing:
+        for row in found:
+            tasks.post(writing, night, "worker", {}, strategy=row.id)
+        for number in range(scouts):
+            tasks.post(writing, night, "scout", {"area": "", "champion": champion, "number": number})
+    return len(found) + max(0, scouts)
+
+
+def dry(reading: Reading, night: int) -> bool:
+    """Whether the last scout found nothing, or nothing new, on the champion of now, and no verdict came since."""
+    last = last_scouting(reading, night)
+    if last is None or last.state != "done" or _open(reading, night, "worker") or _open(reading, night, "scout"):
+        return False
+    if open_strategies(reading, night, 1):
+        return False
+    if json.loads(tasks.brief_of(reading, last)).get("champion") != reading.get(Night, night).champion:
+        return False
+    answered = reading.get(Submission, last.id)
+    return not judged_since(reading, night, answered.at_us)
+
+
+def _wanted(reading: Reading, night: int, fleet: Fleet, limits: Limits) -> int:
+    """How many more strategies should be in workers' hands."""
+    if budget.used_up(reading, night, limits) is not None:
+        return 0
+    ahead = len(candidates.with_state(reading, night, *AHEAD)) + _open(reading, night, "worker")
+    left = budget.experiments_left(reading, night, limits)
+    return max(0, min(fleet.workers, left) - ahead)
+
+
+def _open(reading: Reading, night: int, role: str) -> int:
+    count = select(func.count()).where(Task.night == night, Task.role == role, Task.state.in_(("waiting", "claimed")))
+    return reading.session.scalar(count) or 0

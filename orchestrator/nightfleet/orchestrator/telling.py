@@ -1,0 +1,38 @@
+"""Who hears what a night does: a live display, lines in a log, or nobody."""
+
+from typing import Protocol
+
+from nightfleet.harness.request import Nobody, Watch
+
+
+class Telling(Protocol):
+    """Told by several threads at once; whatever it does with it, it never raises."""
+
+    def agent(self, name: str, doing: str) -> None:
+        """What an agent does now, in a few words; nothing once it rests."""
+
+    def watch(self, number: int, title: str) -> Watch:
+        """For the gates of one candidate; 0 for the baseline itself and for the morning."""
+
+    def say(self, words: str) -> None:
+        """One line that is worth keeping."""
+
+    def refresh(self) -> None:
+        """The ledger has changed."""
+
+
+class Silent:
+    """Hears and says nothing."""
+
+    def agent(self, name: str, doing: str) -> None:
+        """Nothing."""
+
+    def watch(self, number: int, title: str) -> Watch:  # noqa: ARG002 - as the protocol has it
+        """Nobody."""
+        return Nobody()
+
+    def say(self, words: str) -> None:
+        """Nothing."""
+
+    def refresh(self) -> None:
+        """Nothing."""
