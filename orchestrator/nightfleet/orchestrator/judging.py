@@ -34,6 +34,12 @@ class Judging:
         self._prepared: dict[int, Sitting] = {}
         self._lock = threading.Lock()
 
+    def rehearse(self, night: int, program: Program) -> None:
+        """Build and calibrate the champion of now. Raises as `prepare`."""
+        with self._place.ledger.read() as reading:
+            row = reading.get(Night, night)
+        self._court.rehearse(row, program, self._telling.watch(0, "the baseline"))
+
     def prepare(self, candidate: Candidate, program: Program) -> Verification | None:
         """Take a submitted candidate to where it waits for the lease, or to its verdict, which is given back.
 

@@ -14,7 +14,7 @@ from nightfleet.orchestrator import budget, promotion, stale, supply
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.fleet import Fleet
 from nightfleet.orchestrator.judging import Judging
-from nightfleet.orchestrator.ledger import candidates, tasks
+from nightfleet.orchestrator.ledger import candidates, tables, tasks
 from nightfleet.orchestrator.ledger.tables import Candidate, Verification
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program_file import ProgramFile
@@ -50,6 +50,7 @@ class Night:
     stopping: Callable[[], bool] = lambda: False
     _preparing: Future[Verification | None] | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
+    _rehearsed: str = field(default="", init=False)
 
     def run(self) -> str:
         """Go on until the end; why it ended.
@@ -59,6 +60,7 @@ class Night:
             nightfleet.native.MachineError: the machine failed again and again.
             KeyboardInterrupt: somebody interrupted it; `launch` goes on with it.
         """
+        self._rehearse()
         with ThreadPoolExecutor(1, "nightfleet builder", initializer=self._confine) as builder, self.fleet:
             while (ending := self._ending()) is None:
                 self._put_in_order()
@@ -98,6 +100,8 @@ class Night:
             ready = self._first(candidates.with_state(reading, self.number, "waiting"))
             fresh = self._first(candidates.with_state(reading, self.number, "submitted"))
             left = budget.experiments_left(reading, self.number, self.limits)
+        if (fresh is not None and left) or ready is not None:
+            self._rehearse()
         if fresh is not None and left and self._preparing is None:
             if self.cores:
                 self._preparing = builder.submit(self._step, self.judging.prepare, fresh)
@@ -108,6 +112,14 @@ class Night:
         if ready is not None:
             self._step(self.judging.time, ready)
         return ready is not None
+
+    def _rehearse(self) -> None:
+        """Every new champion once, before anything is held against it."""
+        with self.place.ledger.read() as reading:
+            champion = reading.get(tables.Night, self.number).champion
+        if champion != self._rehearsed:
+            self.judging.rehearse(self.number, self.program.now)
+            self._rehearsed = champion
 
     def _step(self, what: Callable[[Candidate, object], Verification | None], candidate: Candidate) -> None:
         """Do it; a machine that fails now and then is put up with."""

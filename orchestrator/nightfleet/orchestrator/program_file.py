@@ -1,5 +1,6 @@
 """The human's program while the night goes on: read again between experiments, and kept in the ledger as it was read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nightfleet.harness.epoch import epoch_digest
@@ -18,11 +19,20 @@ class ProgramFile:
         night: its number.
         program: as it was read first.
         file: that it is read from again; None for one that is only in a commit.
+        wished: what of it the command line changes.
         telling: hears what an edit means, and what is wrong with it.
     """
 
-    def __init__(self, place: Place, night: int, program: Program, file: Path | None, telling: Telling) -> None:
-        self.now = program
+    def __init__(
+        self,
+        place: Place,
+        night: int,
+        program: Program,
+        file: Path | None,
+        wished: Callable[[Program], Program],
+        telling: Telling,
+    ) -> None:
+        self.now, self._wished = program, wished
         self._place, self._night, self._file, self._telling = place, night, file, telling
         self._seen = self._mark()
 
@@ -42,7 +52,7 @@ class ProgramFile:
         anew = epoch_digest(edited.arena) != epoch_digest(self.now.arena)
         with self._place.ledger.write() as writing:
             nights.read_program(writing, self._night, edited.front.text, new_epoch=anew)
-        self.now = edited
+        self.now = self._wished(edited)
         what = "all that is not promoted is judged anew" if anew else "it holds from the next candidate on"
         self._telling.say(f"program.md was edited; {what}")
 

@@ -1,0 +1,204 @@
+"""One night from its launch to its morning, in the process that drives it."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nightfleet.agents.contract import Backend, Brief, Practice, Profile
+from nightfleet.agents.replay import ReplayBackend
+from nightfleet.agents.search import SearchBackend
+from nightfleet.orchestrator import opening, stopping
+from nightfleet.orchestrator.budget import Limits
+from nightfleet.orchestrator.court import Court, finding
+from nightfleet.orchestrator.fleet import Fleet, Seat
+from nightfleet.orchestrator.judging import Judging
+from nightfleet.orchestrator.ledger import nights
+from nightfleet.orchestrator.ledger.tables import Night as NightRow
+from nightfleet.orchestrator.night import Night
+from nightfleet.orchestrator.opening import Opened
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program import Program
+from nightfleet.orchestrator.program_file import ProgramFile
+from nightfleet.orchestrator.replaying import commits_of
+from nightfleet.orchestrator.telling import Telling
+
+# With no more cores than these, what is timed and what is built take turns.
+FEW_CORES = 2
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was asked for on the command line; None where program.md decides.
+
+    Attributes:
+        seconds: how long the night may take from when it began.
+        replay: the branch whose commits are judged instead of anybody's ideas.
+        branch: of the champion.
+    """
+
+    experiments: int | None = None
+    seconds: float | None = None
+    scouts: int | None = None
+    workers: int | None = None
+    replay: str | None = None
+    branch: str | None = None
+
+    def on(self, program: Program) -> Program:
+        """The program with the fleet that was asked for."""
+        fleet = program.fleet
+        if self.replay is not None:
+            return replace(program, fleet=replace(fleet, scouts=1, workers=1))
+        scouts = fleet.scouts if self.scouts is None else self.scouts
+        return replace(program, fleet=replace(fleet, scouts=scouts, workers=self.workers or fleet.workers))
+
+
+@dataclass
+class Holding:
+    """One night, in the process that drives it.
+
+    Args:
+        place: where.
+        program: as it was read.
+        file: that it is read from again between experiments; None for one that is only in a commit.
+        wishes: of the command line.
+        court: who judges.
+        telling: makes what hears of it.
+        cores: what this process may use.
+    """
+
+    place: Place
+    program: Program
+    file: Path | None
+    wishes: Wishes
+    court: Court
+    telling: Callable[[NightRow, Limits], AbstractContextManager[Telling]]
+    practice: Callable[[Brief], Practice]
+    cores: frozenset[int] = field(default_factory=lambda: frozenset(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        self.program = self.wishes.on(self.program)
+
+    def hold(self) -> NightRow:
+        """Hold a night until its end, or go on with one that has not ended; its row as it ended.
+
+        Raises:
+            nightfleet.orchestrator.ledger.DrivenError: another process drives it.
+            nightfleet.native.UserError, nightfleet.native.MachineError: it could not begin or go on; all is kept.
+            KeyboardInterrupt: it was interrupted; all is kept.
+        """
+        place, program, wishes = self.place, self.program, self.wishes
+        with place.ledger.drive():
+            planned = wishes.experiments or program.budget.experiments
+            opened = opening.open_night(place, program, planned=planned, branch=wishes.branch)
+            night = opened.night
+            limits = Limits.of(program.budget, night, experiments=wishes.experiments, seconds=wishes.seconds)
+            with self.telling(night, limits) as told:
+                for words in self._remarks(opened):
+                    told.say(words)
+                ending = self._run(opened, limits, told)
+                self._measure(night, told)
+                with place.ledger.write() as writing:
+                    nights.end(writing, night.number, ending)
+                stopping.answered(place.state)
+                told.say(f"the night is over: {ending}")
+                told.refresh()
+        with place.ledger.read() as reading:
+            return reading.get(NightRow, night.number)
+
+    def _remarks(self, opened: Opened) -> list[str]:
+        night = opened.night
+        verb = "goes on" if opened.continued else "begins"
+        head = f"night {night.name} {verb} from {night.root[:12]}; its champion is the branch {night.champion_branch}"
+        return [head, *opened.remarks, *self.program.warnings, *opening.recover(self.place, night)]
+
+    def _run(self, opened: Opened, limits: Limits, told: Telling) -> str:
+        place, night = self.place, opened.night
+        program = ProgramFile(place, night.number, self.program, self.file, self.wishes.on, told)
+        # With few cores, what is timed and what is built take turns.
+        alone = len(self.cores) < FEW_CORES + self.program.arena.cores
+        judging = Judging(place, self.court, told, alone=alone)
+        news = threading.Event()
+        fleet = Fleet(
+            place,
+            night.number,
+            self._seats(night),
+            lambda: program.now,
+            self.practice,
+            _Profiles(self.court, program).of,
+            told,
+            news,
+        )
+        return Night(
+            place,
+            night.number,
+            program,
+            limits,
+            judging,
+            fleet,
+            told,
+            news,
+            cores=frozenset() if alone else self._builders(),
+            waits=self._waits,
+            stopping=lambda: stopping.asked(place.state, night.name) is not None,
+        ).run()
+
+    def _builders(self) -> frozenset[int]:
+        """The cores that candidates are built and compared on while others are timed."""
+        return frozenset(sorted(self.cores)[: -1 - self.program.arena.cores])
+
+    @property
+    def _waits(self) -> bool:
+        """Whether work may come from outside."""
+        fleet = self.program.fleet
+        return self.wishes.replay is None and "outside" in {fleet.scout, fleet.worker}
+
+    def _seats(self, night: NightRow) -> list[Seat]:
+        """Who sits in this process: as many of each kind as make sense side by side."""
+        fleet = self.program.fleet
+        if self.wishes.replay is not None:
+            backend: Backend = ReplayBackend(commits_of(self.place, self.wishes.replay, night.root))
+            return [Seat("scout-1", "scout", backend), Seat("worker-1", "worker", backend)]
+        search = SearchBackend()
+        scouts = min(fleet.scouts, search.most_scouts) if fleet.scout == "search" else 0
+        workers = min(fleet.workers, search.most_workers) if fleet.worker == "search" else 0
+        return [
+            *(Seat(f"scout-{number}", "scout", search) for number in range(1, 1 + scouts)),
+            *(Seat(f"worker-{number}", "worker", search) for number in range(1, 1 + workers)),
+        ]
+
+    def _measure(self, night: NightRow, told: Telling) -> None:
+        """The root against the champion, unless it is the root, or somebody was in a hurry."""
+        place = self.place
+        with place.ledger.read() as reading:
+            now = reading.get(NightRow, night.number)
+            measured = nights.morning(reading, night.number)
+        done = measured is not None and measured.champion == now.champion
+        if now.champion == now.root or done or stopping.asked(place.state, night.name) is False:
+            return
+        with place.quiet.silence():
+            found, _, root = self.court.morning(now, self.program, told.watch(0, "the champion against the root"))
+        judged = finding(found, root, baseline=now.root, reservation=None, figures=(None, None))
+        names = ("verdict", "reason", "gain", "low", "high", "clock", "pairs", "cases", "diverged", "report", "root_digest")
+        with place.ledger.write() as writing:
+            nights.measured(
+                writing, night.number, champion=now.champion, **{name: getattr(judged, name) for name in names}
+            )
+
+
+class _Profiles:
+    """Where each baseline spends its work, found out once, by whoever asks first."""
+
+    def __init__(self, court: Court, program: ProgramFile) -> None:
+        self._court, self._program = court, program
+        self._lock = threading.Lock()
+        self._known: dict[str, Profile | None] = {}
+
+    def of(self, commit: str) -> Profile | None:
+        """Of a commit."""
+        with self._lock:
+            if commit not in self._known:
+                self._known[commit] = self._court.profile(commit, self._program.now)
+            return self._known[commit]
