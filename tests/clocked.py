@@ -11,11 +11,15 @@ from simulated import Simulated, calibrated
 from nightfleet.harness import calibrations, ground
 from nightfleet.harness.calibrate import Calibrated, Summary
 from nightfleet.harness.calibrations import Found
+from nightfleet.harness.journal import Recorded
 from nightfleet.harness.rules import Rules
 
 
 class Bench(Simulated):
-    """A simulated bench that is entered and left like a real one."""
+    """A simulated bench that is entered and left like a real one, and has no journal to go on from."""
+
+    bound = False
+    recorded = Recorded()
 
     def __enter__(self) -> Self:
         return self

@@ -1,48 +1,40 @@
 """The gates of one verification, in order of cost, and what each of them found."""
 
-import itertools
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nightfleet.harness import behaviour, repeats, sameness
 from nightfleet.harness.behaviour import Behaviour, Span
 from nightfleet.harness.built import Built, slower_build
-from nightfleet.harness.calibrate import PAIRS_FOR_VERIFY, Calibrated
 from nightfleet.harness.calibrations import Machine
 from nightfleet.harness.cases import commitment
 from nightfleet.harness.difference import changed_lines
-from nightfleet.harness.evidence import Evidence, plain
 from nightfleet.harness.ground import Ground
 from nightfleet.harness.job import Failure, run_job
-from nightfleet.harness.layout import take
 from nightfleet.harness.outcomes import Outcomes, hold
 from nightfleet.harness.overlay import Overlay, overlay
-from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.passing import NAMES, Ended, Passing
 from nightfleet.harness.reading import BothSides
 from nightfleet.harness.regions import Step
 from nightfleet.harness.relink import NotRelinkedError
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
-from nightfleet.harness.rounds import BrokenError, Round
-from nightfleet.harness.rules import CONFIRMATION_PAIRS
 from nightfleet.harness.runners import read_outcomes
 from nightfleet.harness.sides import fresh_copy
-from nightfleet.harness.speed import Progress, Speed, SpeedResult
+from nightfleet.harness.speed import SpeedResult
+from nightfleet.harness.telling import Telling
+from nightfleet.harness.timing import Quiet, Timing
 from nightfleet.harness.tree import Tree
-from nightfleet.harness.verdict import decide_relinked
 from nightfleet.harness.workspace import BuildFailedError
 from nightfleet.native import UserError
 
 # A build of a few milliseconds has no meaningful ratio: only what takes so much longer (ns) can be too slow.
 SLOWER_BUILD_NS = 1_000_000_000
-# A calibration for one verification goes on for at most so many pairs where the noise is not steady.
-MOST_CALIBRATION_PAIRS = 120
 
 _VERDICTS: dict[Step, Verdict] = {
     Step.PROMOTE: "promote",
@@ -79,13 +71,10 @@ class Gates:
         self._baseline: Built
         self._candidate: Built
         self._behaviour: Behaviour | None = None
-        self._speed: SpeedResult | None = None
-        self._evidence: Evidence
-        self._next_block = 0
-        self._calibrated: Calibrated | None = None
+        self._timing: Timing | None = None
+        self._alpha = request.alpha
         self._repeats = 0
-        # What was said last, since when, and how much was done then.
-        self._telling = ("", 0.0, 0)
+        self._telling = Telling(watch)
 
     # --- the gates -------------------------------------------------------------------------------------------------
 
@@ -103,9 +92,9 @@ class Gates:
     def build(self) -> None:
         """Both build, without network and from nothing: what is judged is what the commits build."""
         with self._gate("build") as gate:
-            self._tell("build", "the baseline")
+            self._telling.tell("build", "the baseline")
             self._baseline = self.workspace.build(self.request.baseline)
-            self._tell("build", "the candidate")
+            self._telling.tell("build", "the candidate")
             try:
                 self._candidate = self.workspace.build(self._changed_tree, baseline=self._baseline, from_nothing=True)
             except BuildFailedError as failed:
@@ -172,11 +161,13 @@ class Gates:
                 gate.no("reject", f"building takes {ratio:+.0%}; guards.build_time is +{guards.build_time_ratio:.0%}")
             gate.reason = f"{lines} changed lines, building takes {ratio:+.0%}"
 
-    def speed(self) -> None:
+    def speed(self, alpha: float, quiet: Quiet = nullcontext, beyond: int = 0) -> None:
         """Interleaved pairs in an order drawn by coin, each on a fresh block, every timed record compared."""
         with self._gate("speed") as gate:
             self._unchanged(gate)
-            result = self._timed(gate)
+            self._alpha = alpha
+            self.ground.stake(alpha)
+            result = self._timed(gate, quiet, beyond)
             self._unchanged(gate)
             if result.diverged:
                 name, cases = next(iter(result.diverged.items()))
@@ -191,19 +182,20 @@ class Gates:
     def extraordinary(self) -> None:
         """A claim too good to take at one look: both sides in another layout, and four times the cases, all unseen."""
         with self._gate("extraordinary") as gate:
-            if self._speed is None or not self._speed.decision.extraordinary:
+            timing = self._timing
+            if timing is None or not timing.evidence.decision.extraordinary:
                 gate.skip(f"the gain is below {self.arena.thresholds.extraordinary_ratio:.0%}")
                 return
             # Before anything is relinked: that begins in what the builds compiled.
             self._unchanged(gate)
-            layout = self._another_layout(gate, self._speed)
-            cases = self._further_cases(gate)
+            layout = self._another_layout(gate, timing)
+            cases = self._further_cases(gate, timing)
             self.notes.append(f"an extraordinary claim: {layout}; {cases}; read the change before you merge it")
             gate.reason = f"{layout}; {cases}; somebody should read the change"
 
-    def _another_layout(self, gate: Passing, speed: SpeedResult) -> str:
+    def _another_layout(self, gate: Passing, timing: Timing) -> str:
         """Time relinked builds of both sides; what there is to say about it."""
-        self._tell(gate.name, "linking both sides to another layout")
+        self._telling.tell(gate.name, "linking both sides to another layout")
         try:
             baseline = self.workspace.build(self.request.baseline, relink=1)
         except NotRelinkedError as none:
@@ -214,42 +206,15 @@ class Gates:
             gate.no(
                 "suspicious", f"suspicious: the baseline can be linked to another layout, the candidate not: {none}"
             )
-        rounds = self._timed_again(gate, baseline, candidate, speed.next_block)
-        pairs = tuple(pair for round_ in rounds for pair in round_.pairs)
-        decision = decide_relinked(self._evidence.rules, self._evidence.calibration, pairs)
-        self._evidence = replace(self._evidence, relinked=pairs, relinked_decision=decision)
+        decision = timing.relink(gate, baseline, candidate)
         gate.facts["layout"] = decision.reason
         if decision.step is not Step.PROMOTE:
             gate.no("suspicious", decision.reason)
         return f"it held: {decision.reason}"
 
-    def _timed_again(self, gate: Passing, baseline: Built, candidate: Built, first: int) -> list[Round]:
-        """Fresh pairs of relinked builds. Those of a timing that is cut short are among the facts."""
-        seen: list[Round] = []
-
-        def tell(round_: Round, counted: int) -> None:
-            seen.append(round_)
-            self._tell(gate.name, "pairs in another layout", counted, CONFIRMATION_PAIRS)
-
-        try:
-            with self._bench(baseline, candidate, gate.name) as bench:
-                referred = self._evidence.calibration.per_block
-                rounds, self._next_block = take(
-                    bench, self.pools.timing, first, CONFIRMATION_PAIRS, reference=referred, on_round=tell
-                )
-        except BrokenError as broken:
-            gate.no("broken", f"in another layout {broken}")
-        finally:
-            gate.facts["pairs"] = [plain(pair) for round_ in seen if round_.void is None for pair in round_.pairs]
-        if rounds[-1].diverged:
-            name, cases = next(iter(rounds[-1].diverged.items()))
-            gate.no("incorrect", f"in another layout the record of case {cases[0]} of workload {name} differs")
-        del gate.facts["pairs"]
-        return rounds
-
-    def _further_cases(self, gate: Passing) -> str:
+    def _further_cases(self, gate: Passing, timing: Timing) -> str:
         """Compare four times as many cases; what there is to say about it."""
-        spans = self.pools.escalation(self._next_block)
+        spans = self.pools.escalation(timing.next_block)
         if not spans:
             return "there are no further cases than those of the manifests"
         self._unchanged(gate)
@@ -264,17 +229,18 @@ class Gates:
         """What was found, with the gates that were not reached."""
         reached = {gate.name for gate in self.found}
         gates = [*self.found, *(Gate(name, None, "not reached") for name in NAMES if name not in reached)]
-        decision = None if self._speed is None else self._speed.decision
+        timed = self._timed_so_far
+        decision = None if timed is None else timed.evidence.decision
         gain = None
-        if decision is not None and decision.gain is not None and self._calibrated is not None:
-            clock = self._calibrated.rules.quantity
+        if timed is not None and decision is not None and decision.gain is not None:
+            clock = timed.calibrated.rules.quantity
             gain = Gain(
                 decision.gain,
                 decision.gain if decision.low is None else decision.low,
                 decision.gain if decision.high is None else decision.high,
                 clock,
             )
-        reused = {} if self._behaviour is None else self.pools.reused(self._next_block)
+        reused = {} if self._behaviour is None else self.pools.reused(0 if timed is None else timed.next_block)
         verdict: Verdict
         if self.ended is not None:
             verdict, reason = self.ended.verdict, self.ended.reason
@@ -304,12 +270,23 @@ class Gates:
     @property
     def evidence(self) -> dict[str, Any] | None:
         """All that was timed, for the report."""
-        return None if self._speed is None else self._evidence.to_dict()
+        return None if (timed := self._timed_so_far) is None else timed.evidence.to_dict()
 
     @property
     def pairs(self) -> int:
         """How many were timed and count, those of the confirmation included."""
-        return 0 if self._speed is None else len(self._speed.pairs) + len(self._speed.confirmation)
+        timed = self._timing
+        return 0 if timed is None or timed.result is None else len(timed.result.pairs) + len(timed.result.confirmation)
+
+    @property
+    def binary(self) -> str:
+        """Digest of all that would be timed: the candidate's whole build."""
+        return self._candidate.whole_digest
+
+    @property
+    def timing(self) -> str:
+        """The timing's name."""
+        return self.request.timing or self.request.id
 
     def subject(self) -> dict[str, Any]:
         """What was compared, and by what."""
@@ -323,7 +300,8 @@ class Gates:
             "salt": self.pools.salt.hex(),
             "commitment": commitment(self.pools.salt),
             "index": self.request.index,
-            "alpha": self.request.alpha,
+            "alpha": self._alpha,
+            "timing": self.timing,
         }
 
     # --- what the gates share --------------------------------------------------------------------------------------
@@ -345,15 +323,6 @@ class Gates:
             self.found.append(done)
             self.watch.ends(done)
 
-    def _tell(self, gate: str, words: str, done: int = 0, of: int | None = None, more: str = "") -> None:
-        """Say what is being done; how long the rest takes, from what was done since the words were first said."""
-        now = time.monotonic()
-        if words != self._telling[0]:
-            self._telling = (words, now, done)
-        _, since, before = self._telling
-        left = None if of is None or done <= before else (now - since) / (done - before) * (of - done)
-        self.watch.progress(gate, f"{words}, {more}" if more else words, done, of, left)
-
     @property
     def _changed_tree(self) -> Tree:
         if self._overlay.tree is None:
@@ -362,7 +331,7 @@ class Gates:
 
     def _unchanged(self, gate: Passing) -> None:
         """Hold both builds against what was built. MachineError, naming the file, where something else wrote there."""
-        self._tell(gate.name, "reading both builds again")
+        self._telling.tell(gate.name, "reading both builds again")
         gate.facts["artefacts"] = {"baseline": self._baseline.check(), "candidate": self._candidate.check()}
 
     def _compare(self, spans: list[Span], gate: str) -> Behaviour:
@@ -378,7 +347,7 @@ class Gates:
 
     def _tested(self, side: str, built: Built) -> tuple[list[Outcomes], Failure | None]:
         """What each test command said about its tests, until one failed."""
-        self._tell("tests", f"the {side}'s")
+        self._telling.tell("tests", f"the {side}'s")
         seen: list[Outcomes] = []
         with tempfile.TemporaryDirectory(prefix="nightfleet-") as scratch:
             copy = fresh_copy(built.path, Path(scratch))
@@ -394,93 +363,35 @@ class Gates:
 
     # --- timing ----------------------------------------------------------------------------------------------------
 
-    def _timed(self, gate: Passing) -> SpeedResult:
+    def _timed(self, gate: Passing, quiet: Quiet, beyond: int) -> SpeedResult:
         """Time until the verdict knows. What was timed is kept, whatever ends it."""
-        self._calibrated, notes = self.ground.measurable(self.ground.kept(self._baseline) or self._calibrate())
-        self.notes += notes
-        gate.facts |= {
-            "clock": self._calibrated.rules.quantity,
-            "layout": self._calibrated.summary.layout.to_dict(),
-        }
-        self.notes.append(self._calibrated.summary.layout.words)
+        timing = Timing(
+            self.ground, self._baseline, self._candidate, self.timing, self._blocks, self._telling, quiet, beyond
+        )
+        timing.begin(gate)
+        self.notes += timing.notes
         self._remember()
-        with self._bench(self._baseline, self._candidate) as bench:
-            gate.facts["mechanisms"] = bench.facts
-            speed = Speed(
-                bench,
-                self._calibrated.rules,
-                self._calibrated.calibration,
-                self.pools.timing,
-                behaviour=self._blocks,
-                on_round=self._on_round,
-            )
-            try:
-                return speed.run()
-            finally:
-                self._keep(gate, speed.result, self._calibrated)
+        self._timing = timing
+        return timing.run(gate)
 
     def _remember(self) -> None:
         """Count this timing before its first pair: whoever ends it because of what it shows has had a look as well."""
         state, subject = self.request.state, self.subject()
-        before = repeats.earlier(state, subject)
-        repeats.remember(state, self.request.id, subject)
+        before = repeats.earlier(state, subject, self.timing)
+        repeats.remember(state, self.timing, subject)
         self._repeats = len(before)
-        said = repeats.warning(self.request.alpha, before)
+        said = repeats.warning(self._alpha, before)
         self.notes += [said] if said else []
 
-    def _bench(self, baseline: Built, candidate: Built, gate: str = "speed", what: str = "") -> PairBench:
-        """A bench with a journal of its own: `what` tells several of one gate apart."""
-
-        def waiting(why: str, waited_s: float) -> None:
-            self._tell(gate, f"waiting {waited_s:.0f} s: {why}")
-
-        return self.ground.bench(baseline, candidate, f"{self.request.id}-{what or gate}", on_wait=waiting)
-
-    def _calibrate(self) -> Calibrated:
-        def tell(_round: Round, counted: int) -> None:
-            # Where the noise is not steady it goes on.
-            of = PAIRS_FOR_VERIFY if counted <= PAIRS_FOR_VERIFY else MOST_CALIBRATION_PAIRS
-            self._tell("speed", "calibrating: the baseline against itself", counted, of)
-
-        def tell_relinks(done: int, of: int) -> None:
-            self._tell("speed", "calibrating: the baseline against relinks of itself", done, of)
-
-        numbers = itertools.count()
-
-        def bench(baseline: Built, other: Built) -> PairBench:
-            return self._bench(baseline, other, what=f"calibration-{next(numbers)}")
-
-        plan = self.ground.plan(PAIRS_FOR_VERIFY, MOST_CALIBRATION_PAIRS)
-        return self.ground.calibrate(plan, bench, on_round=tell, on_relink=tell_relinks)
-
-    def _keep(self, gate: Passing, result: SpeedResult, calibrated: Calibrated) -> None:
-        self._speed, self._next_block = result, result.next_block
-        gate.facts |= {"void": result.void, "pairs": len(result.pairs) + len(result.confirmation)}
-        confirmed = result.decision.stopping is not None
-        if result.confirmation and not confirmed:
-            # A decision is recomputed from whole confirmations only; of one that was cut short the pairs are kept.
-            gate.facts["confirmation"] = [plain(pair) for pair in result.confirmation]
-        self._evidence = Evidence(
-            calibrated.rules,
-            calibrated.calibration,
-            tuple(self._blocks),
-            result.pairs,
-            result.confirmation if confirmed else (),
-            result.decision,
-        )
+    @property
+    def _timed_so_far(self) -> Timing | None:
+        """The timing, once it has come to a result, however little."""
+        return self._timing if self._timing is not None and self._timing.result is not None else None
 
     @property
     def _blocks(self) -> tuple[BothSides, ...]:
         """What the behaviour gate's blocks took; with several cores its trials run otherwise than timed ones."""
         return self._behaviour.blocks if self._behaviour is not None and self.arena.cores == 1 else ()
-
-    def _on_round(self, news: Progress) -> None:
-        gain = "" if news.decision.gain is None else f"gain {news.decision.gain:+.1%}"
-        if news.confirmed is not None:
-            self._tell("speed", "confirming with fresh pairs", news.confirmed, CONFIRMATION_PAIRS, gain)
-        else:
-            # It stops as soon as it knows: the time left is at most this.
-            self._tell("speed", "pairs, at most", news.decision.pairs, self.ground.rules.cap, gain)
 
 
 def _finite(name: str, times: int) -> str:

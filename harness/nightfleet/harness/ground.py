@@ -5,10 +5,11 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nightfleet.harness import calibrations
 from nightfleet.harness.arena import Arena
@@ -43,7 +44,7 @@ class Ground:
         state: the `.nightfleet` directory; it is made.
         salts: the master secret, 32 bytes, and the index of the verification.
         purpose: what the timing is for.
-        alpha: its error rate.
+        alpha: its error rate, unless `stake` says otherwise.
 
     Attributes:
         cases: of every workload.
@@ -92,24 +93,42 @@ class Ground:
         candidate: Built,
         name: str,
         *,
+        terms: Mapping[str, Any] | None = None,
         on_wait: Callable[[str, float], None] | None = None,
         trim: float = 0.0,
     ) -> PairBench:
-        """A bench for two builds; its draws are kept in the journal of that name. `trim`: for tests of the judge."""
-        journals = self.state / "journals"
-        journals.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A bench for two builds; its draws are kept in the journal of that name.
+
+        Args:
+            baseline: what is to be beaten.
+            candidate: what is on trial.
+            name: of the journal; where there is one, its timing is gone on with.
+            terms: see `PairBench`.
+            on_wait: told what we wait for, and for how long so far (s).
+            trim: for tests of the judge.
+        """
+        self.journal(name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return PairBench(
             self.side(baseline),
             self.side(candidate),
             {workload: span.native for workload, span in self.cases.empty().items()},
             hash_seed(self.cases.salt),
-            journals / f"{name}.jsonl",
+            self.journal(name),
             cores=self.arena.cores,
             timeout_s=self.arena.limits.trial_s,
             output_bytes=self.arena.limits.output_bytes,
+            terms=terms or {},
             on_wait=on_wait,
             trim=trim,
         )
+
+    def journal(self, name: str) -> Path:
+        """Where the journal of that name lies, if there is one."""
+        return self.state / "journals" / f"{name}.jsonl"
+
+    def stake(self, alpha: float) -> None:
+        """Judge what is timed from now on under this error rate. ValueError for one that cannot be."""
+        self.rules = replace(self.rules, alpha=alpha)
 
     def plan(self, at_least: int, cap: int) -> Plan:
         """What a calibration in this arena is made for, by so many pairs."""

@@ -23,7 +23,7 @@ from nightfleet.harness.evidence import plain, read_pair
 from nightfleet.harness.reading import Pair, Reading
 from nightfleet.native import Draw, MachineError, UserError
 
-__all__ = ["BadEnd", "Entry", "Journal", "Recorded", "Result", "read_journal"]
+__all__ = ["BadEnd", "Entry", "Journal", "OtherTimingError", "Recorded", "Result", "read_journal"]
 
 FORMAT = 1
 # How often a draw is begun before the machine is taken for unable to time it.
@@ -31,6 +31,10 @@ MOST_TRIES = 2
 
 Line: TypeAlias = Mapping[str, Any]
 SideName: TypeAlias = Literal["baseline", "candidate"]
+
+
+class OtherTimingError(UserError):
+    """What is to be timed is not what a journal's timing was begun with; begin a new one, under another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,21 @@ class Recorded:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs that count, of whole rounds, in the order they ran: what `Speed.previous` goes on from."""
-        whole = [entry for entry in self.entries if entry.draws and not entry.void and entry.unfinished is None]
+        """The pairs that count, of whole rounds, in the order they ran: what `Speed.previous` goes on from.
+
+        A round whose records differ does not count: it ended the timing, and see `PairBench.bound`.
+        """
+        whole = [
+            entry
+            for entry in self.entries
+            if entry.draws and not entry.void and not entry.diverged and entry.unfinished is None
+        ]
         return tuple(result.pair for entry in whole for result in entry.results.values())
+
+    @property
+    def void(self) -> int:
+        """Rounds that did not count."""
+        return sum(entry.void is not None for entry in self.entries if entry.draws)
 
     @property
     def next_block(self) -> int:
@@ -155,7 +171,7 @@ class Journal:
         heading: what is timed, as plain JSON values.
 
     Raises:
-        nightfleet.native.UserError: the file is the journal of another timing.
+        OtherTimingError: the file is the journal of another timing.
         nightfleet.native.MachineError: the file is damaged.
     """
 
@@ -163,7 +179,7 @@ class Journal:
         self.path = path
         self.recorded, end = _read(path) if path.exists() else (Recorded(), 0)
         if self.recorded.heading is not None and self.recorded.heading != heading:
-            raise UserError(f"{path} is the journal of another timing; give this one a file of its own")
+            raise OtherTimingError(f"{path} is the journal of another timing; give this one a file of its own")
         self._file: IO[bytes] = path.open("ab")
         # What is torn would run into the next line.
         self._file.truncate(end)

@@ -71,6 +71,7 @@ class PairBench:
         journal: every draw is on disk here before anything runs, and every result before the next draw. Where there is
             one of this timing already, it is gone on with: see `recorded`.
         sandbox: further keyword arguments of both sides' `Sandbox` (read, env, memory_bytes, …).
+        terms: what was settled before the first pair and binds a timing that is gone on with, as plain JSON values.
         trim: for tests of the judge, never for a verdict: the share of each block, in [0, 1), that the candidate does
             not get, so that its true gain is known. Facts and journal say so where it is not 0.
         patience_s: how long to wait for the leased cores to become calm before a pair.
@@ -86,6 +87,7 @@ class PairBench:
     timeout_s: float = 60.0
     output_bytes: int = 64 << 20
     sandbox: Mapping[str, object] = field(default_factory=dict)
+    terms: Mapping[str, Any] = field(default_factory=dict)
     trim: float = 0.0
     patience_s: float = 600.0
     on_wait: Callable[[str, float], None] | None = None
@@ -142,16 +144,23 @@ class PairBench:
         return self._journal.recorded
 
     @property
+    def bound(self) -> bool:
+        """Whether what stands in the journal ended the timing, whatever its figures say: the next round tells how."""
+        return self.recorded.diverged is not None or len(self.recorded.bad_ends) > REPEATS
+
+    @property
     def _heading(self) -> dict[str, Any]:
         """What makes a timing this one. The seed is new for each verification, and so are its cases."""
         trees = [side.tree if isinstance(side, Side) else side for side in (self.baseline, self.candidate)]
         digests = {tree: inventory_digest(take_inventory(tree)) for tree in set(trees)}
         trimmed = {"trim": self.trim} if self.trim else {}
+        terms = {"terms": dict(self.terms)} if self.terms else {}
         return {
             "sides": [digests[tree] for tree in trees],
             "workloads": list(self._workloads),
             "seed": self.seed,
             **trimmed,
+            **terms,
         }
 
     def _take_up(self) -> None:

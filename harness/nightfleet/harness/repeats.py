@@ -1,8 +1,9 @@
 """How often the same two trees were timed before: each timing has its own chance of a false promotion, and they add up.
 
 One line for each timing is kept in the state directory, written before its first pair, so that a timing that was killed
-counts too; where that file is missing, it is made from the reports that are there. This counts honest repetitions. Who
-removes the file with the reports, or changes a blank in the candidate, is not seen.
+counts too; where that file is missing, it is made from the reports that are there. A timing that is gone on with is the
+same timing, whoever goes on with it: it counts once, by its name. This counts honest repetitions. Who removes the file
+with the reports, or changes a blank in the candidate, is not seen.
 """
 
 import json
@@ -14,23 +15,21 @@ from typing import Any
 INDEX = "timed.jsonl"
 
 
-def earlier(state: Path, subject: Mapping[str, Any]) -> list[float]:
-    """The error rates of all earlier timings of the same trees in the same arena.
+def earlier(state: Path, subject: Mapping[str, Any], name: str = "") -> list[float]:
+    """The error rates of all earlier timings of the same trees in the same arena, but for the one of this name.
 
     Args:
         state: the `.nightfleet` directory.
         subject: of a report.
+        name: of the timing that asks: going on with it is no further look.
     """
-    wanted = _trees(subject)
-    # A tree's digest stands in its lines only: the others need not be read as JSON.
-    lines = [line for line in _index(state).splitlines() if wanted["candidate"] in line]
-    return [entry["alpha"] for entry in _entries(lines) if {name: entry.get(name) for name in wanted} == wanted]
+    return [alpha for other, alpha in _timings(state, subject).items() if other != name]
 
 
 def remember(state: Path, name: str, subject: Mapping[str, Any]) -> None:
-    """Keep a timing in mind, by the name of its report. OSError if that cannot be written."""
-    entry = {"id": name, "alpha": subject["alpha"], **_trees(subject)}
-    _append(state / INDEX, [entry])
+    """Keep a timing in mind by its name, once. OSError if that cannot be written."""
+    if name not in _timings(state, subject):
+        _append(state / INDEX, [{"id": name, "alpha": subject["alpha"], **_trees(subject)}])
 
 
 def warning(alpha: float, before: list[float]) -> str | None:
@@ -43,6 +42,18 @@ def warning(alpha: float, before: list[float]) -> str | None:
         f"this is verification {times} of these two trees; with alpha{each}, a false promotion among {times} has "
         f"probability up to {100 * most:.3g}%"
     )
+
+
+def _timings(state: Path, subject: Mapping[str, Any]) -> dict[str, float]:
+    """The error rate of each timing of these trees in this arena, by its name."""
+    wanted = _trees(subject)
+    # A tree's digest stands in its lines only: the others need not be read as JSON.
+    lines = [line for line in _index(state).splitlines() if wanted["candidate"] in line]
+    return {
+        str(entry.get("id")): entry["alpha"]
+        for entry in _entries(lines)
+        if {name: entry.get(name) for name in wanted} == wanted
+    }
 
 
 def _trees(subject: Mapping[str, Any]) -> dict[str, str]:
@@ -63,7 +74,9 @@ def _reported(reports: Path) -> Iterator[dict[str, Any]]:
         try:
             content = json.loads(path.read_bytes())
             if content["verification"]["pairs"]:
-                yield {"id": path.parent.name, "alpha": content["subject"]["alpha"], **_trees(content["subject"])}
+                subject = content["subject"]
+                name = subject.get("timing", path.parent.name)
+                yield {"id": name, "alpha": subject["alpha"], **_trees(subject)}
         except (OSError, ValueError, KeyError, TypeError):
             continue
 

@@ -23,9 +23,12 @@ class Request:
         program_text: the text of program.md, as `FrontMatter.text` gives it; the report keeps it.
         master: 32 secret bytes; all cases and seeds follow from it and `index`.
         index: this verification's own number.
-        alpha: error rate of the timing.
+        alpha: error rate of the timing, where nobody names it when the timing begins.
         purpose: a gain in speed, or a simplification that costs nothing.
         notes: what is to be said beside the verdict.
+        id: of the report.
+        timing: the timing's name, for one that may be gone on with: by the same request, or by another that names it
+            under the same master and index. Empty: the report's id.
     """
 
     arena: Arena
@@ -40,6 +43,7 @@ class Request:
     purpose: Purpose = "speed"
     notes: tuple[str, ...] = ()
     id: str = field(default_factory=new_id)
+    timing: str = ""
 
     @property
     def program_digest(self) -> str:

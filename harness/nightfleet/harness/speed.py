@@ -86,6 +86,7 @@ class Speed:
         previous: recorded pairs of the same binaries, to go on from; those after the one that asked for the
             confirmation are the confirmation's.
         first_block: the first number that is fresh: `next_block` of the last result.
+        bound: the record that it goes on from holds what ended it: the bench is asked, whatever the figures say.
         beyond: how many rounds to add to a timing that is undecided at the cap.
         quiet: entered for the confirmation; while it is, nothing else may run on the machine.
         on_round: told after each round that was not a warm-up.
@@ -98,6 +99,7 @@ class Speed:
     behaviour: Sequence[BothSides] = ()
     previous: Sequence[Pair] = ()
     first_block: int = 0
+    bound: bool = False
     beyond: int = 0
     quiet: Callable[[], AbstractContextManager[object]] = nullcontext
     on_round: Callable[[Progress], None] | None = None
@@ -162,7 +164,7 @@ class Speed:
         )
 
     def _time(self) -> None:
-        if self._wanted(0):
+        if self.bound or self._wanted(0):
             self._warm_up()
         beyond = 0
         while self._wanted(beyond):
