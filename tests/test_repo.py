@@ -550,9 +550,7 @@ def test_a_candidate_of_another_parent_is_refused(ground: Ground) -> None:
     with pytest.raises(UserError, match="not from the champion"):
         ground.promote(candidate, candidate)
     with pytest.raises(UserError, match="is not a digest"):
-        promotion_commit(
-            ground.door, ground.root, replace(ground.shown(candidate), report="x"), who=WHO, when_s=0
-        )
+        promotion_commit(ground.door, ground.root, replace(ground.shown(candidate), report="x"), who=WHO, when_s=0)
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "-x", "a b", "x.lock", "a\nb", "@{", "HEAD", "a/", "\x1b[1m", "a" * 300])

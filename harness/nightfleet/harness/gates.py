@@ -284,6 +284,11 @@ class Gates:
         return self._candidate.whole_digest
 
     @property
+    def measured(self) -> Timing | None:
+        """The timing, as far as it came."""
+        return self._timing
+
+    @property
     def timing(self) -> str:
         """The timing's name."""
         return self.request.timing or self.request.id

@@ -4,6 +4,7 @@ Between the two a caller learns which binary would be timed, and says under whic
 (killed, interrupted, cut short, undecided at the cap) goes on in another hearing that has its name.
 """
 
+import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from nightfleet.harness.report import Verification, write_report
 from nightfleet.harness.request import Request, Watch
 from nightfleet.native import MachineError, UserError, __version__
 
-__all__ = ["CutShortError", "Hearing", "Interrupted"]
+__all__ = ["CutShortError", "Hearing", "Interrupted", "journal_of"]
 
 
 class CutShortError(MachineError):
@@ -88,6 +89,18 @@ class Hearing:
         self._check_ready()
         return self._gates.binary
 
+    @property
+    def figures(self) -> tuple[float | None, int | None]:
+        """The candidate's own figures over all timed pairs: its median in the metric's unit (s, or bytes), its peak."""
+        timing = self._gates.measured
+        if timing is None or timing.result is None or not timing.result.pairs:
+            return None, None
+        trials = [pair.candidate for pair in (*timing.result.pairs, *timing.result.confirmation)]
+        quantity = timing.calibrated.rules.quantity
+        median = statistics.median(trial.of(quantity) for trial in trials)
+        peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
+        return median if quantity == "memory" else median / 1e9, max(peaks, default=None)
+
     def time(
         self, alpha: float, *, quiet: Callable[[], AbstractContextManager[object]] = nullcontext, beyond: int = 0
     ) -> None:
@@ -148,6 +161,11 @@ class Hearing:
     def _check_ready(self) -> None:
         if not self._ready:
             raise ValueError("prepare() has not said yes: there is nothing to time")
+
+
+def journal_of(state: Path, timing: str) -> Path:
+    """Where the journal of a timing lies, once it has begun."""
+    return state / "journals" / f"{timing}-speed.jsonl"
 
 
 def _for_audits(gates: Gates) -> dict[str, Any]:

@@ -26,7 +26,7 @@ FURTHER = 1.5
 
 @dataclass(frozen=True)
 class Overture:
-    """What was found. `cases`: run twice; `seconds`: of each step that was taken; `notes`: what weakens the evidence."""
+    """What was found. `cases`: run twice; `seconds`: of each step; `notes`: what weakens the evidence."""
 
     calibrated: Calibrated
     cases: int
@@ -81,7 +81,7 @@ class _Rehearsal:
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started
-        self._watch.ends(Gate(name, True, "", self.seconds[name]))
+        self._watch.ends(Gate(name, passed=True, reason="", seconds=self.seconds[name]))
 
     def agree(self, built: Built) -> int:
         """Run some cases twice; how many."""
@@ -97,8 +97,8 @@ class _Rehearsal:
         if not seen.holds:
             name, cases = next(iter(seen.unsteady.items()))
             raise UserError(
-                f"the baseline does not agree with itself: {seen.differing} of {seen.cases} records differ when they are "
-                f"run again (case {cases[0]} of {name} for one), so no candidate could be held to them; "
+                f"the baseline does not agree with itself: {seen.differing} of {seen.cases} records differ when they "
+                f"are run again (case {cases[0]} of {name} for one), so no candidate could be held to them; "
                 "type `nightfleet check`, which says what differs and what would settle it"
             )
         return seen.cases

@@ -99,7 +99,7 @@ def _conflict(found: Any) -> str:
     if not found:
         return ""
     files = "\n".join(
-        f"--- {one['path']}: what the baseline became\n{one['theirs']}\n--- {one['path']}: what was tried\n{one['ours']}"
+        f"--- {one['path']}: what the baseline became\n{one['theirs']}\n--- and what was tried\n{one['ours']}"
         for one in found["files"]
     )
     head = f"The strategy was tried as candidate {found['candidate']}; then the baseline changed, and they conflict."
@@ -138,5 +138,3 @@ def judged_since(reading: Reading, night: int, at_us: int) -> bool:
         .where(Candidate.night == night, Verification.at_us > at_us)
     )
     return reading.session.scalar(found.limit(1)) is not None
-
-

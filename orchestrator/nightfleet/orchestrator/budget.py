@@ -29,7 +29,9 @@ class Limits:
     micro_dollars: int
 
     @classmethod
-    def of(cls, budget: Budget, night: Night, *, experiments: int | None = None, seconds: float | None = None) -> "Limits":
+    def of(
+        cls, budget: Budget, night: Night, *, experiments: int | None = None, seconds: float | None = None
+    ) -> "Limits":
         """A program's limits, where none were asked for otherwise; time counts from when the night began."""
         length_s = budget.night_s if seconds is None else seconds
         return cls(

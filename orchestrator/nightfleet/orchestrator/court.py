@@ -7,7 +7,6 @@ from typing import Protocol
 from nightfleet.agents.contract import ArenaSummary, Profile
 from nightfleet.agents.profile import profile_baseline
 from nightfleet.harness.hearing import Hearing, journal_of
-from nightfleet.harness.morning import measure
 from nightfleet.harness.overture import Overture, rehearse
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.report import Verification
@@ -80,6 +79,9 @@ class Court(Protocol):
     def begun(self, matter: Matter) -> bool:
         """Whether a timing of that name has left a journal to go on from."""
 
+    def abandon(self, matter: Matter) -> None:
+        """A timing cannot be gone on with: its journal is put aside."""
+
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """The root against the champion, measured afresh."""
 
@@ -121,8 +123,15 @@ class HarnessCourt:
         """See `Court`."""
         return journal_of(self._place.state, matter.timing).exists()
 
+    def abandon(self, matter: Matter) -> None:
+        """See `Court`."""
+        journal = journal_of(self._place.state, matter.timing)
+        journal.rename(journal.with_suffix(".abandoned"))
+
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """See `Court`."""
+        from nightfleet.harness.morning import measure
+
         index = OTHERS + ATTEMPT * night.number
         name = f"{night.name}-morning-{night.champion[:12]}"
         return measure(self._request(program, night.root, night.champion, index, name), watch)

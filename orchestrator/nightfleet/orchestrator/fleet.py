@@ -159,7 +159,7 @@ class Fleet:
             return (seat.backend.scout if seat.role == "scout" else seat.backend.worker)(brief, desk)
         except (UserError, MachineError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a backend does wrong is its own failure
+        except Exception as error:
             log.warning("an agent failed", agent=seat.name, exc_info=error)
             return Report(outcome=Failed(cause=f"{type(error).__name__}: {error}"[:8_000]))
 

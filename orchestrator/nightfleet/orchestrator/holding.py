@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nightfleet.agents.contract import Backend, Brief, Practice, Profile
 from nightfleet.agents.replay import ReplayBackend
-from nightfleet.agents.search import SearchBackend
+from nightfleet.agents.search.backend import SearchBackend
 from nightfleet.orchestrator import opening, stopping
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.court import Court, finding
@@ -25,6 +25,8 @@ from nightfleet.orchestrator.program_file import ProgramFile
 from nightfleet.orchestrator.replaying import commits_of
 from nightfleet.orchestrator.telling import Telling
 
+# What of a verification is kept of the champion's measurement.
+MEASURED = ("verdict", "reason", "gain", "low", "high", "clock", "pairs", "cases", "diverged", "report", "root_digest")
 # With no more cores than these, what is timed and what is built take turns.
 FEW_CORES = 2
 
@@ -116,7 +118,7 @@ class Holding:
 
     def _run(self, opened: Opened, limits: Limits, told: Telling) -> str:
         place, night = self.place, opened.night
-        program = ProgramFile(place, night.number, self.program, self.file, self.wishes.on, told)
+        program = ProgramFile(place, night.number, self.program, self.file, wished=self.wishes.on, telling=told)
         # With few cores, what is timed and what is built take turns.
         alone = len(self.cores) < FEW_CORES + self.program.arena.cores
         judging = Judging(place, self.court, told, alone=alone)
@@ -181,10 +183,9 @@ class Holding:
         with place.quiet.silence():
             found, _, root = self.court.morning(now, self.program, told.watch(0, "the champion against the root"))
         judged = finding(found, root, baseline=now.root, reservation=None, figures=(None, None))
-        names = ("verdict", "reason", "gain", "low", "high", "clock", "pairs", "cases", "diverged", "report", "root_digest")
         with place.ledger.write() as writing:
             nights.measured(
-                writing, night.number, champion=now.champion, **{name: getattr(judged, name) for name in names}
+                writing, night.number, champion=now.champion, **{name: getattr(judged, name) for name in MEASURED}
             )
 
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from nightfleet.harness.journal import OtherTimingError
 from nightfleet.harness.report import Gate
 from nightfleet.harness.request import Watch
+from nightfleet.native import MachineError
 from nightfleet.orchestrator.court import Court, Matter, Sitting, finding
 from nightfleet.orchestrator.ledger import candidates, errorbudget, verifications
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Verification
@@ -77,7 +79,12 @@ class Judging:
         reserved = self._reserved(candidate, program, sitting)
         self._move(candidate, "timing")
         with self._put_back_to("waiting", candidate), self._silence():
-            sitting.time(reserved.alpha, alone=self._alone)
+            try:
+                sitting.time(reserved.alpha, alone=self._alone)
+            except OtherTimingError as other:
+                # It spends another index, and is prepared under another salt.
+                self._court.abandon(self._matter(candidate, program))
+                raise MachineError(str(other)) from other
         return self._record(candidate, sitting, reserved)
 
     def _silence(self) -> Any:
@@ -86,13 +93,13 @@ class Judging:
     def _reserved(self, candidate: Candidate, program: Program, sitting: Sitting) -> Reservation:
         """The index under which it is timed: a new one, or that of a timing whose journal is there."""
         matter = self._matter(candidate, program)
-        asked = {"baseline": candidate.parent, "binary": sitting.binary, "timing": matter.timing}
+        baseline, binary, timing = candidate.parent, sitting.binary, matter.timing
         with self._place.ledger.write() as writing:
             if errorbudget.of_timing(writing, matter.timing) is not None:
-                return errorbudget.continued(writing, candidate.id, **asked)
+                return errorbudget.continued(writing, candidate.id, baseline=baseline, binary=binary, timing=timing)
             why = "first" if not matter.attempt else "restart"
             why = "stale" if candidate.depth and not matter.attempt else why
-            return errorbudget.reserve(writing, candidate.id, **asked, why=why)
+            return errorbudget.reserve(writing, candidate.id, baseline=baseline, binary=binary, timing=timing, why=why)
 
     def _hear(self, candidate: Candidate, program: Program, watch: Watch) -> Sitting:
         return self._court.hear(self._matter(candidate, program), watch)
@@ -168,4 +175,3 @@ class _Moving:
 
     def ends(self, gate: Gate) -> None:
         self._watch.ends(gate)
-

@@ -14,9 +14,10 @@ from nightfleet.orchestrator import budget, promotion, stale, supply
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.fleet import Fleet
 from nightfleet.orchestrator.judging import Judging
-from nightfleet.orchestrator.ledger import candidates, tables, tasks
+from nightfleet.orchestrator.ledger import Reading, candidates, tables, tasks
 from nightfleet.orchestrator.ledger.tables import Candidate, Verification
 from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program import Program
 from nightfleet.orchestrator.program_file import ProgramFile
 from nightfleet.orchestrator.telling import Telling
 
@@ -121,7 +122,7 @@ class Night:
             self.judging.rehearse(self.number, self.program.now)
             self._rehearsed = champion
 
-    def _step(self, what: Callable[[Candidate, object], Verification | None], candidate: Candidate) -> None:
+    def _step(self, what: Callable[[Candidate, Program], Verification | None], candidate: Candidate) -> None:
         """Do it; a machine that fails now and then is put up with."""
         try:
             what(candidate, self.program.now)
@@ -146,18 +147,17 @@ class Night:
             return "stopped"
         with self.place.ledger.read() as reading:
             why = budget.used_up(reading, self.number, self.limits)
-            if why is not None:
+            if why is not None or self._preparing is not None or self._under_way(reading):
                 return why
-            if stale.due(reading, self.number) or promotion.due(reading, self.number):
-                return None
-            under_way = candidates.with_state(reading, self.number, "building", "behaving", "waiting", "timing")
-            if under_way or self._preparing is not None:
-                return None
             if not budget.experiments_left(reading, self.number, self.limits):
                 return f"{self.limits.experiments} experiments are done"
-            if candidates.with_state(reading, self.number, "submitted") or self.waits:
-                return None
-            return "nothing is left to try" if supply.dry(reading, self.number) else None
+            waits = self.waits or candidates.with_state(reading, self.number, "submitted")
+            return "nothing is left to try" if not waits and supply.dry(reading, self.number) else None
+
+    def _under_way(self, reading: Reading) -> bool:
+        """Whether anything was begun that a night does not end in the middle of."""
+        begun = candidates.with_state(reading, self.number, "building", "behaving", "waiting", "timing")
+        return bool(begun or stale.due(reading, self.number) or promotion.due(reading, self.number))
 
     def _first(self, found: list[Candidate]) -> Candidate | None:
         return found[0] if found else None

@@ -119,4 +119,3 @@ def _free_name(place: Place, start: str) -> str:
 
 def _champion(name: str) -> str:
     return f"nightfleet/{name}/champion"
-

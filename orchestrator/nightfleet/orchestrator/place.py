@@ -76,7 +76,7 @@ class Place:
         )
 
     def master(self) -> bytes:
-        """The secret of this place's nights, made once: all salts follow from it. It never leaves the state directory."""
+        """The secret that all salts follow from, made once. It never leaves the state directory."""
         place = self.state / "master"
         with disk():
             if not place.exists():

@@ -1,4 +1,4 @@
-"""The human's program while the night goes on: read again between experiments, and kept in the ledger as it was read."""
+"""The human's program while the night goes on: read again between experiments, and kept in the ledger as read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +29,7 @@ class ProgramFile:
         night: int,
         program: Program,
         file: Path | None,
+        *,
         wished: Callable[[Program], Program],
         telling: Telling,
     ) -> None:

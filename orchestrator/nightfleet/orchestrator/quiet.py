@@ -1,4 +1,4 @@
-"""Who may make noise on this machine: what builds, compares and practises does it together; what is timed wants silence.
+"""Who may make noise on this machine: whoever builds or compares does it together; what is timed wants silence.
 
 Locks on files in the state directory, so that other processes keep to it as well; the kernel lets go of a dead one's.
 """

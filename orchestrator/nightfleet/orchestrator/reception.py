@@ -84,7 +84,7 @@ class _Reception:
             running = next((one for one in same if one.state != "stale"), None)
             if running is not None:
                 said, made = f"the same tree as candidate {running.number}", None
-            tasks.submit(writing, work.task, work.token, key, self.report.model_dump(mode="json"), said)
+            tasks.submit(writing, work.task, work.token, key, self.report.model_dump(mode="json"), said=said)
             if before is not None:
                 return Received("it was received before")
             new = self._propose(writing)

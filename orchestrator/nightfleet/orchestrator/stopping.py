@@ -1,4 +1,4 @@
-"""How one process asks another to end a night: a file in the state directory, which the night looks for at every step."""
+"""How one process asks another to end a night: by a file in the state directory, looked for at every step."""
 
 import json
 import os

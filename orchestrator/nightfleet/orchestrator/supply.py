@@ -13,7 +13,7 @@ from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Fleet
 
 # Candidates that nobody has judged yet: each of them is work that the next promotion makes stale.
-AHEAD = ("submitted", "building", "behaving", "waiting")
+AHEAD: tuple[candidates.State, ...] = ("submitted", "building", "behaving", "waiting")
 
 
 def post(place: Place, night: int, fleet: Fleet, limits: Limits) -> int:

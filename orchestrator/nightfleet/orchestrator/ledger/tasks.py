@@ -135,7 +135,7 @@ def cancel(writing: Writing, task: int, reason: str) -> None:
         _drop_lease(writing, task)
 
 
-def submit(writing: Writing, task: int, token: int, key: str, report: Any, said: str = "") -> Receipt:
+def submit(writing: Writing, task: int, token: int, key: str, report: Any, *, said: str = "") -> Receipt:
     """Accept a task's report, once; `said` is what to say of it in one line.
 
     The same report under the same key is answered with the same receipt, whatever has become of the token: an answer
