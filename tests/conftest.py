@@ -12,6 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from databases import new_schema, running_server
+from nightwork import Hands, opened
+
+from nightfleet.orchestrator.ledger import Ledger
 
 TESTS = Path(__file__).parent
 
@@ -85,3 +88,16 @@ def ledger_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "sqlite":
         return tmp_path / "ledger.sqlite"
     return new_schema(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def hands() -> Hands:
+    """The clock of `ledger`."""
+    return Hands()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, hands: Hands) -> Iterator[Ledger]:
+    """A new ledger in a file."""
+    with opened(tmp_path / "ledger.sqlite", hands) as ledger:
+        yield ledger

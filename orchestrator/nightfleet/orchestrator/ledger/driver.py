@@ -72,6 +72,19 @@ def last(reading: Reading) -> Drive | None:
     return reading.session.scalars(select(Drive).order_by(Drive.number.desc()).limit(1)).one_or_none()
 
 
+def goes_on(drive: Drive) -> bool | None:
+    """Whether the process of a drive still drives; None if it is another machine's, of which nobody here can tell."""
+    if drive.ended_us is not None:
+        return False
+    if drive.host != socket.gethostname():
+        return None
+    born = {"boot": drive.boot, "started_ticks": drive.started_ticks}
+    try:
+        return _birth(str(drive.pid)) == born
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def refusal(drive: Drive | None) -> str:
     """What to tell who comes second."""
     who = "another process"
@@ -81,8 +94,8 @@ def refusal(drive: Drive | None) -> str:
     return f"{who} drives the night of this repository; type 'nightfleet launch --join' to help it"
 
 
-def _birth() -> dict[str, Any]:
-    """What tells this process from every other of its number, on this machine."""
+def _birth(pid: str = "self") -> dict[str, Any]:
+    """What tells a process from every other of its number, on this machine."""
     # The command's name is in brackets and may hold anything; the start is the 22nd field of the whole line.
-    after_name = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return {"boot": BOOT_ID.read_text(encoding="ascii").strip(), "started_ticks": int(after_name[19])}

@@ -1,6 +1,7 @@
 """Nights: one launch and all its continuations, with what is frozen at its beginning."""
 
 import hashlib
+import json
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -160,6 +161,12 @@ def program(reading: Reading, night: int) -> Snapshot | None:
     """What program.md was when it was read last."""
     last = select(Snapshot).where(Snapshot.night == night).order_by(Snapshot.sequence.desc()).limit(1)
     return reading.session.scalars(last).one_or_none()
+
+
+def program_text(reading: Reading, night: int) -> str | None:
+    """All of program.md as it was read last."""
+    last = program(reading, night)
+    return None if last is None else str(json.loads(reading.get(Entry, last.sequence).payload)["text"])
 
 
 def agent_joins(writing: Writing, night: int, *, name: str, role: str, backend: str) -> Agent:

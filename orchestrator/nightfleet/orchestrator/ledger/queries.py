@@ -1,5 +1,6 @@
 """What the views show, each in a few queries whatever the night's size."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from nightfleet.orchestrator.ledger.tables import (
     Lease,
     Night,
     Promotion,
+    Strategy,
     Task,
     Verification,
 )
@@ -68,6 +70,27 @@ class Result(NamedTuple):
     cases: int | None
     extraordinary: bool | None
     promoted: bool
+
+
+class Known(NamedTuple):
+    """A candidate in as few words as a list needs; `gain` is its latest verification's."""
+
+    id: int
+    number: int
+    description: str
+    state: str
+    verdict: str | None
+    gain: float | None
+    moved_us: int
+
+
+class Holder(NamedTuple):
+    """Who has a task until when (us)."""
+
+    holder: str
+    role: str
+    task: int
+    expires_us: int
 
 
 def status(reading: Reading, night: int) -> Status:
@@ -146,3 +169,44 @@ def entries_after(reading: Reading, sequence: int, limit: int = 1000) -> list[En
     """What was written after an entry, at most `limit` entries: for whoever watches."""
     found = select(Entry).where(Entry.sequence > sequence).order_by(Entry.sequence).limit(limit)
     return list(reading.session.scalars(found))
+
+
+def entries_of(reading: Reading, kinds: Iterable[str], after: int) -> list[Entry]:
+    """Entries of some kinds after an entry: for whoever follows a night and needs no briefs and reports."""
+    found = select(Entry).where(Entry.sequence > after, Entry.kind.in_(kinds)).order_by(Entry.sequence)
+    return list(reading.session.scalars(found))
+
+
+def proposals(reading: Reading, night: int, after: int = 0) -> list[tuple[int, str]]:
+    """The strategies whose ids are above `after`, with who proposed them; what they say may be long."""
+    found = select(Strategy.id, Strategy.made_by).where(Strategy.night == night, Strategy.id > after)
+    return [(number, made_by) for number, made_by in reading.session.execute(found.order_by(Strategy.id))]
+
+
+def holders(reading: Reading, night: int) -> list[Holder]:
+    """Who holds which task, by task."""
+    held = select(Task.holder, Task.role, Task.id, Lease.expires_us).join(Lease, Lease.task == Task.id)
+    found = reading.session.execute(held.where(Task.night == night, Task.state == "claimed").order_by(Task.id))
+    return [Holder._make(row) for row in found]
+
+
+def candidates_of_reports(reading: Reading) -> dict[str, tuple[str, int]]:
+    """Whose each report is: the night's name and the candidate's number, by the report's id."""
+    found = (
+        select(Verification.report, Night.name, Candidate.number)
+        .join(Candidate, Candidate.id == Verification.candidate)
+        .join(Night, Night.number == Candidate.night)
+    )
+    return {report: (name, number) for report, name, number in reading.session.execute(found)}
+
+
+def known(reading: Reading, night: int) -> list[Known]:
+    """A night's candidates by number."""
+    columns = [getattr(Candidate if hasattr(Candidate, name) else Verification, name) for name in Known._fields]
+    found = (
+        select(*columns)
+        .outerjoin(Verification, Verification.id == Candidate.verification)
+        .where(Candidate.night == night)
+        .order_by(Candidate.number)
+    )
+    return [Known._make(row) for row in reading.session.execute(found)]
