@@ -1,0 +1,391 @@
+"""The night with a scripted judge: what is recorded, what moves, and what happens when something is in the way."""
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scripted
+from scripted import FILES, VERDICTS, Scripts, git, holding_in, new_repository
+from sqlalchemy import select
+
+from nightfleet.native import MachineError, UserError
+from nightfleet.orchestrator import stopping
+from nightfleet.orchestrator.holding import Wishes
+from nightfleet.orchestrator.ledger import DrivenError, Ledger, candidates, errorbudget, queries
+from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Task, Verification
+from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.repo.guard import fingerprint
+from nightfleet.orchestrator.repo.promotion import promotions
+from nightfleet.orchestrator.repo.refs import MovedError
+from nightfleet.orchestrator.telling import Silent
+
+KILLS = 50
+GOOD = [number for number in range(FILES) if VERDICTS[number % len(VERDICTS)] == "promote"]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, words: str) -> None:
+        self.said.append(words)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NIGHTFLEET_TREES", str(tmp_path / "trees"))
+    return new_repository(tmp_path / "repository")
+
+
+def champion_files(folder: Path, branch: str) -> dict[int, str]:
+    return {number: git(folder, "show", f"{branch}:src/{number}.txt").strip() for number in range(FILES)}
+
+
+def fast(folder: Path, branch: str) -> list[int]:
+    return [number for number, text in champion_files(folder, branch).items() if text == "fast"]
+
+
+def assert_sound(place: Place, night: Night) -> None:
+    """Nothing lost, nothing twice, and everything that is said can be found."""
+    assert place.ledger.check().sound
+    with place.ledger.read() as reading:
+        rows = list(reading.session.scalars(select(Candidate).order_by(Candidate.number)))
+        verifications = list(reading.session.scalars(select(Verification)))
+        reservations = list(reading.session.scalars(select(Reservation)))
+        _, alpha = errorbudget.used(reading, night.number)["speed"]
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    rerun = {row.rebased_from for row in rows}
+    for row in rows:
+        assert row.state in {"judged", "stale"}
+        spent = row.depth == candidates.MOST_RERUNS and "run again 3 times" in row.reason
+        assert row.state == "judged" or row.id in rerun or spent, f"{row.number} was dropped: {row.reason}"
+        assert git(place.here, "rev-parse", f"refs/nightfleet/{night.name}/{row.number}").strip() == row.commit
+    judged = [one.candidate for one in verifications]
+    assert len(judged) == len(set(judged))
+    assert len({one.timing for one in reservations}) == len(reservations)
+    assert [one.index for one in reservations] == list(range(len(reservations)))
+    assert alpha <= night.alpha
+    steps = promotions(place.door, night.champion, night.root)
+    assert [one.shown.number for one in steps] == [row.number for row in rows if row.verdict == "promote"]
+    assert git(place.here, "rev-parse", night.champion_branch).strip() == night.champion
+
+
+def left_in(trees: Path) -> list[str]:
+    return [path.name for path in trees.iterdir() if path.name not in {"templates", ".gate"}]
+
+
+def test_a_night_promotes_what_is_faster_and_nothing_else(folder: Path) -> None:
+    held = holding_in(folder)
+    (folder / "src/0.txt").write_text("the user is at work\n")
+    (folder / "notes").write_text("mine\n")
+    git(folder, "stash", "push", "--quiet", "--include-untracked", "--", "notes")
+    git(folder, "config", "user.signingkey", "mine")
+    before = fingerprint(held.place.checkout)
+    night = held.hold()
+    assert night.ending == "nothing is left to try"
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+    assert fingerprint(held.place.checkout, champions=[night.champion_branch]).differences(before) == []
+    assert left_in(held.place.trees.root) == []
+
+
+def test_near_misses_and_those_that_wait_are_run_again(folder: Path) -> None:
+    held = holding_in(folder)
+    held.hold()
+    with held.place.ledger.read() as reading:
+        rows = {row.description: row for row in reading.session.scalars(select(Candidate).order_by(Candidate.number))}
+        near = candidates.lineage(reading, rows["Make src/2.txt fast"])
+    assert [row.verdict for row in near].count("incremental") >= 2
+    assert [row.depth for row in near] == list(range(len(near)))
+    assert all(row.parent != near[0].parent for row in near[1:])
+
+
+def test_more_promotions_than_reruns_leave_a_word(folder: Path) -> None:
+    everything = scripted.VERDICTS
+    try:
+        scripted.VERDICTS = ("incremental", "promote", "promote", "promote", "promote", "promote")
+        held = holding_in(folder, Wishes(workers=1))
+        held.hold()
+    finally:
+        scripted.VERDICTS = everything
+    with held.place.ledger.read() as reading:
+        first = candidates.lineage(reading, queries_first(reading, "Make src/0.txt fast"))
+    assert len(first) == 1 + candidates.MOST_RERUNS
+    assert first[-1].state == "stale"
+    assert "run again 3 times" in first[-1].reason
+
+
+def queries_first(reading: Any, description: str) -> Candidate:
+    found = reading.session.scalars(select(Candidate).where(Candidate.description == description)).first()
+    assert isinstance(found, Candidate)
+    return found
+
+
+def test_the_experiments_are_a_hard_stop(folder: Path) -> None:
+    held = holding_in(folder, Wishes(experiments=3))
+    night = held.hold()
+    assert night.ending == "3 experiments are done"
+    with held.place.ledger.read() as reading:
+        assert sum(row.verdict is not None for row in queries.results(reading, night.number)) == 3
+
+
+def test_time_is_a_hard_stop_and_what_was_found_is_kept(folder: Path) -> None:
+    late = threading.Event()
+
+    def slow(step: str, number: int) -> None:
+        if step == "time" and number == 2:
+            late.wait(1.5)
+
+    held = holding_in(folder, Wishes(seconds=1.0), before=slow)
+    night = held.hold()
+    assert night.ending == "the time is up"
+    with held.place.ledger.read() as reading:
+        assert reading.get(Night, night.number).ended_us is not None
+        assert queries.status(reading, night.number).verdicts
+
+
+def test_a_night_can_be_stopped_from_another_process(folder: Path) -> None:
+    def ask(step: str, number: int) -> None:
+        if (step, number) == ("time", 1):
+            stopping.ask(held.place.state, held.place.night(), measure=False)
+
+    held = holding_in(folder, before=ask)
+    assert held.hold().ending == "stopped"
+    assert not (held.place.state / "stop").exists()
+
+
+def test_the_next_night_begins_where_a_person_left_it_and_not_at_the_champion(folder: Path) -> None:
+    first = holding_in(folder, Wishes(experiments=1)).hold()
+    second = holding_in(folder, Wishes(experiments=1)).hold()
+    assert (first.root, first.champion_branch) != (second.root, second.champion_branch)
+    assert second.root == first.root
+    assert second.name == f"{first.name}-2"
+
+
+def test_a_second_process_is_refused(folder: Path) -> None:
+    def meanwhile(step: str, _number: int) -> None:
+        if step == "rehearse":
+            with pytest.raises(DrivenError, match="launch --join"):
+                holding_in(folder).hold()
+
+    holding_in(folder, Wishes(experiments=1), before=meanwhile).hold()
+
+
+def test_a_champion_that_somebody_moved_ends_the_night_with_words(folder: Path) -> None:
+    def move(step: str, number: int) -> None:
+        if (step, number) == ("time", 1):
+            git(folder, "update-ref", f"refs/heads/{held.place.night().champion_branch}", other)
+
+    other = git(folder, "commit-tree", "-m", "mine", "HEAD^{tree}").strip()
+    held = holding_in(folder, before=move)
+    with pytest.raises(MovedError, match="somebody else moved it"):
+        held.hold()
+    night = held.place.night()
+    assert git(folder, "rev-parse", night.champion_branch).strip() == other
+    with pytest.raises(MovedError):
+        holding_in(folder).hold()
+    git(folder, "update-ref", f"refs/heads/{night.champion_branch}", night.champion)
+    assert fast(folder, holding_in(folder).hold().champion_branch) == GOOD
+
+
+def test_a_champion_that_is_checked_out_is_not_moved(folder: Path) -> None:
+    def check_out(step: str, number: int) -> None:
+        if (step, number) == ("time", 1):
+            git(folder, "switch", "--quiet", held.place.night().champion_branch)
+
+    held = holding_in(folder, before=check_out)
+    with pytest.raises(UserError, match="is checked out"):
+        held.hold()
+    git(folder, "switch", "--quiet", "main")
+    night = holding_in(folder).hold()
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def test_a_conflict_goes_back_to_a_worker_with_both_diffs(folder: Path) -> None:
+    """Two strategies for one line: the second is carried over by a worker once the first is in."""
+    areas: list[str] = []
+
+    class Rivals(Scripts):
+        def worker(self, brief: Any, desk: Any) -> Any:
+            areas.append(brief.area)
+            shared = brief.tree / "src/11.txt"
+            shared.write_text(f"{shared.read_text().strip()} {brief.strategy.files[0]}\n")
+            return super().worker(brief, desk)
+
+    night = holding_in(folder, agent=Rivals()).hold()
+    told = [area for area in areas if area]
+    assert told
+    assert "+slow src/" in told[0]
+    assert "what the baseline became" in told[0]
+    assert set(GOOD) <= set(fast(folder, night.champion_branch))
+
+
+def test_an_edit_of_thresholds_holds_from_the_next_candidate_on(folder: Path) -> None:
+    heard = Heard()
+
+    def edit(step: str, number: int) -> None:
+        if (step, number) == ("time", 1):
+            text = (folder / "program.md").read_text().replace("---\n#", "thresholds: {promote: 6%}\n---\n#")
+            (folder / "program.md").write_text(text)
+
+    held = holding_in(folder, before=edit, telling=heard)
+    night = held.hold()
+    assert any("it holds from the next candidate on" in words for words in heard.said)
+    with held.place.ledger.read() as reading:
+        assert reading.get(Night, night.number).epoch == 0
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_an_edit_of_the_workload_judges_all_that_is_open_anew(folder: Path) -> None:
+    heard, edits = Heard(), iter(["cases: 200"])
+
+    def edit(step: str, number: int) -> None:
+        if step == "time" and number > 2 and (cases := next(edits, None)):
+            text = (folder / "program.md").read_text()
+            (folder / "program.md").write_text(text.replace("cases: 100", cases))
+
+    held = holding_in(folder, Wishes(workers=4), before=edit, telling=heard)
+    night = held.hold()
+    assert any("judged anew" in words for words in heard.said)
+    assert night.epoch == 1
+    with held.place.ledger.read() as reading:
+        rows = list(reading.session.scalars(select(Candidate)))
+    assert {row.epoch for row in rows if row.verdict != "promote" and row.state == "judged"} <= {0, 1}
+    near = [row for row in rows if row.verdict in {"incremental", "undecided"} and row.state == "judged"]
+    assert near
+    assert all(row.epoch == 1 for row in near)
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_an_edit_that_cannot_be_read_is_said_and_not_taken(folder: Path) -> None:
+    heard = Heard()
+
+    def edit(step: str, number: int) -> None:
+        if (step, number) == ("prepare", 1):
+            (folder / "program.md").write_text("nonsense")
+
+    night = holding_in(folder, before=edit, telling=heard).hold()
+    assert any("not taken" in words for words in heard.said)
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_a_machine_that_fails_now_and_then_is_put_up_with(folder: Path) -> None:
+    heard, failed = Heard(), [0]
+
+    def fail(step: str, number: int) -> None:
+        if step == "time" and number in {1, 3} and failed[0] < 2:
+            failed[0] += 1
+            raise MachineError("too loaded")
+
+    held = holding_in(folder, before=fail, telling=heard)
+    night = held.hold()
+    assert sum("could not be judged now: too loaded" in words for words in heard.said) == 2
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def test_a_machine_that_fails_again_and_again_ends_it_and_nothing_is_lost(folder: Path) -> None:
+    def fail(step: str, _number: int) -> None:
+        if step == "prepare":
+            raise MachineError("no space")
+
+    with pytest.raises(MachineError, match="no space"):
+        holding_in(folder, before=fail).hold()
+    held = holding_in(folder)
+    night = held.hold()
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+@pytest.mark.parametrize("when", ["prepare", "time", "report", "morning"])
+def test_ctrl_c_keeps_everything(folder: Path, when: str) -> None:
+    once = [True]
+
+    def interrupt(step: str, _number: int) -> None:
+        if step == when and once:
+            once.clear()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        holding_in(folder, before=interrupt).hold()
+    held = holding_in(folder)
+    night = held.hold()
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def test_an_agent_that_raises_has_failed_and_nothing_else(folder: Path) -> None:
+    class Clumsy(Scripts):
+        def worker(self, brief: Any, desk: Any) -> Any:
+            if brief.strategy.files == ("src/0.txt",):
+                raise RuntimeError("\x1b[31mno idea")
+            return super().worker(brief, desk)
+
+    held = holding_in(folder, agent=Clumsy())
+    night = held.hold()
+    assert fast(folder, night.champion_branch) == [number for number in GOOD if number]
+    with held.place.ledger.read() as reading:
+        (task,) = reading.session.scalars(select(Task).where(Task.reason.startswith("failed:")))
+        assert task.reason == "failed: RuntimeError: no idea"
+
+
+def test_candidates_are_prepared_while_others_are_timed_where_there_are_cores(folder: Path) -> None:
+    overlapped: list[tuple[str, int]] = []
+    timing = threading.Event()
+
+    def watch(step: str, number: int) -> None:
+        if step == "time":
+            timing.set()
+            time.sleep(0.1)
+            timing.clear()
+        elif step == "prepare" and timing.wait(0.05):
+            overlapped.append((step, number))
+
+    held = holding_in(folder, before=watch, cores=frozenset(os.sched_getaffinity(0)) | {0, 1, 2, 3})
+    held._builders = lambda: frozenset({0})  # type: ignore[method-assign]
+    night = held.hold()
+    assert overlapped
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def hold_there(folder: Path) -> None:
+    os.setpgrp()
+    holding_in(folder).hold()
+
+
+def test_kills_at_any_moment_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-9 again and again, and each time the next process goes on: the champion's tree is that of a quiet night."""
+    monkeypatch.setenv("NIGHTFLEET_TREES", str(tmp_path / "trees"))
+    moments = random.Random(20261120)  # noqa: S311 - it has to be repeatable
+    forking = multiprocessing.get_context("fork")
+    kills, nights = 0, 0
+    while kills < KILLS:
+        nights += 1
+        folder = new_repository(tmp_path / f"repository-{nights}")
+        while True:
+            process = forking.Process(target=hold_there, args=(folder,))
+            process.start()
+            process.join(moments.uniform(0.0, 1.0))
+            if process.exitcode is not None:
+                break
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        assert process.exitcode == 0
+        with Ledger.open(folder / ".nightfleet/ledger.sqlite") as ledger, ledger.read() as reading:
+            night = reading.get(Night, 1)
+        assert night.ending == "nothing is left to try"
+        assert fast(folder, night.champion_branch) == GOOD
+        place = Place.open(folder)
+        assert_sound(place, night)
+        place.trees.reclaim()
+    assert left_in(tmp_path / "trees") == []
