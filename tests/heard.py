@@ -76,13 +76,13 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     patch = pytest.MonkeyPatch()
     root = Path(plan["root"])
-    paced(root.parent / "killed", patch, plan["gain"], lies=plan["lies"])
+    paced(root.parent / "killed", patch, plan["gain"], plan["sd"], plan["lies"])
     patch.setattr(journal.Journal, "result", _dies_after(plan["results"], journal.Journal.result))
     tiny = Tiny.__new__(Tiny)
     tiny.root, tiny.state = root, root / ".nightfleet"
     heard = hearing(tiny, plan["candidate"], plan["name"])
     heard.prepare()
-    heard.time(plan["alpha"])
+    heard.time(plan["alpha"], beyond=plan["beyond"])
 
 
 if __name__ == "__main__":

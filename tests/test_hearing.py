@@ -27,6 +27,8 @@ from nightfleet.harness.report import Verification, read_report
 
 ALPHA = 0.004
 CAP = 60
+# Gain and noise, and so low an error rate that sixty such pairs do not get there.
+NOISY, LOW = (0.07, 0.05), 1e-12
 
 
 @pytest.fixture
@@ -36,17 +38,10 @@ def tiny(open_ground: Path) -> Tiny:
     return tiny
 
 
-def killed(tiny: Tiny, results: int, *, gain: float = 0.12, lies: tuple[int, ...] = ()) -> Recorded:
+def killed(tiny: Tiny, results: int, **changes: Any) -> Recorded:
     """A hearing of `half` in a process that died after so many results; what it left of its timing."""
-    plan = {
-        "root": str(tiny.root),
-        "candidate": "half",
-        "name": "v1",
-        "alpha": ALPHA,
-        "gain": gain,
-        "results": results,
-        "lies": lies,
-    }
+    asked = {"candidate": "half", "name": "v1", "alpha": ALPHA, "beyond": 0, "gain": 0.12, "sd": 0.01, "lies": ()}
+    plan = {"root": str(tiny.root), "results": results, **asked, **changes}
     script = Path(__file__).with_name("heard.py")
     done = subprocess.run([sys.executable, str(script), json.dumps(plan)], env={**os.environ}, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -129,16 +124,26 @@ def test_a_record_that_differed_before_the_kill_binds(
     assert (found.verdict, found.pairs) == ("incorrect", honest.pairs - 1)
 
 
+def test_so_does_one_beyond_the_cap_for_whoever_asks_no_further(
+    tiny: Tiny, open_ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paced(open_ground / "here", monkeypatch, *NOISY)
+    undecided, _ = heard(hearing(tiny, "half", "v1"), LOW)
+    gain, sd = NOISY
+    killed(tiny, 2, gain=gain, sd=sd, alpha=LOW, beyond=3, lies=(CAP,))
+    found, _ = heard(hearing(tiny, "half", "v1"), LOW)
+    assert (undecided.verdict, found.verdict, found.pairs) == ("undecided", "incorrect", CAP)
+
+
 def test_an_undecided_timing_goes_on_beyond_the_cap(
     tiny: Tiny, open_ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # So low an error rate that sixty noisy pairs do not get there.
-    paced(open_ground / "here", monkeypatch, 0.07, 0.05)
-    found, report = heard(hearing(tiny, "half", "v1"), 1e-12)
+    paced(open_ground / "here", monkeypatch, *NOISY)
+    found, report = heard(hearing(tiny, "half", "v1"), LOW)
     assert (found.verdict, found.pairs) == ("undecided", CAP)
-    again, _ = heard(hearing(tiny, "half", "v2", timing="v1"), 1e-12)
+    again, _ = heard(hearing(tiny, "half", "v2", timing="v1"), LOW)
     assert (again.verdict, again.pairs, again.id) == ("undecided", CAP, "v2")
-    further, longer = heard(hearing(tiny, "half", "v3", timing="v1"), 1e-12, beyond=3)
+    further, longer = heard(hearing(tiny, "half", "v3", timing="v1"), LOW, beyond=3)
     assert (further.verdict, further.pairs) == ("undecided", CAP + 3)
     assert longer["speed"]["pairs"][:CAP] == report["speed"]["pairs"]
     assert longer["subject"]["timing"] == "v1"

@@ -49,7 +49,7 @@ _VERDICTS: dict[Step, Verdict] = {
 class Gates:
     """One verification on its way. Call the gates in their order; each raises `Ended` when it says no."""
 
-    def __init__(self, request: Request, watch: Watch) -> None:
+    def __init__(self, request: Request, watch: Watch, *, times: int = 1) -> None:
         self.request, self.watch = request, watch
         self.arena = request.arena
         self.ground = Ground(
@@ -58,6 +58,7 @@ class Gates:
             request.source,
             request.state,
             salts=(request.master, request.index),
+            times=times,
             purpose=request.purpose,
             alpha=request.alpha,
         )
@@ -152,14 +153,19 @@ class Gates:
         """Plain limits: changed lines, and the time of one build each, from nothing."""
         with self._gate("limits") as gate:
             guards = self.arena.guards
-            lines = changed_lines(self.request.baseline, self._changed_tree, self._overlay.changed)
+            lines, ratio, slower_ns = self._sizes(gate)
             if lines > guards.diff_lines:
                 gate.no("reject", f"{lines} changed lines; guards.diff_lines is {guards.diff_lines}")
-            ratio, slower_ns = slower_build(self._candidate, self._baseline)
-            gate.facts |= {"lines": lines, "build_time_ratio": ratio}
             if slower_ns > SLOWER_BUILD_NS and ratio > guards.build_time_ratio:
                 gate.no("reject", f"building takes {ratio:+.0%}; guards.build_time is +{guards.build_time_ratio:.0%}")
-            gate.reason = f"{lines} changed lines, building takes {ratio:+.0%}"
+
+    def _sizes(self, gate: Passing) -> tuple[int, float, int]:
+        """Changed lines, and how much longer the build takes: as a fraction, and in ns."""
+        lines = changed_lines(self.request.baseline, self._changed_tree, self._overlay.changed)
+        ratio, slower_ns = slower_build(self._candidate, self._baseline)
+        gate.facts |= {"lines": lines, "build_time_ratio": ratio}
+        gate.reason = f"{lines} changed lines, building takes {ratio:+.0%}"
+        return lines, ratio, slower_ns
 
     def speed(self, alpha: float, quiet: Quiet = nullcontext, beyond: int = 0) -> None:
         """Interleaved pairs in an order drawn by coin, each on a fresh block, every timed record compared."""

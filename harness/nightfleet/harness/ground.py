@@ -43,6 +43,7 @@ class Ground:
         source: the user's folder, never written to.
         state: the `.nightfleet` directory; it is made.
         salts: the master secret, 32 bytes, and the index of the verification.
+        times: how many times the arena's cases the behaviour gate compares.
         purpose: what the timing is for.
         alpha: its error rate, unless `stake` says otherwise.
 
@@ -64,14 +65,16 @@ class Ground:
         state: Path,
         *,
         salts: tuple[bytes, int],
+        times: int = 1,
         purpose: Purpose = "speed",
         alpha: float = VERIFY_ALPHA,
     ) -> None:
         self.arena, self.baseline, self.state = arena, baseline, state
         # Whatever can be refused is refused before the state is made: only the workspace writes.
-        self.cases = CasePools(arena, baseline, *salts)
+        self.cases = CasePools(arena, baseline, *salts, times=times)
         self.rules = _rules(arena, purpose, alpha)
-        here = len(os.sched_getaffinity(0))
+        # The main thread's mask: the calling one may be kept to few cores, and leave the timing to another.
+        here = len(os.sched_getaffinity(os.getpid()))
         if arena.cores > here:
             raise UserError(f"cores: {arena.cores} is impossible: this process may use {here}; type less")
         self.workspace = Workspace(state, arena, source)

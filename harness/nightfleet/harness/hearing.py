@@ -54,13 +54,14 @@ class Hearing:
     Args:
         request: who against whom.
         watch: told what happens.
+        gates: makes the gates; for what is measured and not judged, they are others.
 
     Raises:
         nightfleet.native.UserError: see `Ground`.
     """
 
-    def __init__(self, request: Request, watch: Watch) -> None:
-        self._gates = Gates(request, watch)
+    def __init__(self, request: Request, watch: Watch, *, gates: Callable[[Request, Watch], Gates] = Gates) -> None:
+        self._gates = gates(request, watch)
         self._ready = self._heard = False
 
     def prepare(self) -> bool:
@@ -178,6 +179,7 @@ def _for_audits(gates: Gates) -> dict[str, Any]:
         "purpose": request.purpose,
         "practice_salt": gates.pools.practice_salt.hex(),
         "cases": {name: len(pool.behaviour) for name, pool in gates.pools.by_name.items()},
+        "times": gates.pools.times,
     }
 
 

@@ -33,26 +33,28 @@ class CasePools:
         baseline: where the manifests of cases lie.
         master: 32 secret bytes.
         index: the verification's own number.
+        times: how many times the arena's cases the behaviour gate compares; manifests have no further ones.
 
     Raises:
         UserError: a manifest is missing, empty or malformed.
     """
 
-    def __init__(self, arena: Arena, baseline: Tree, master: bytes, index: int) -> None:
-        self._draw(arena, baseline, verification_salt(master, index), practice_salt(master))
+    def __init__(self, arena: Arena, baseline: Tree, master: bytes, index: int, *, times: int = 1) -> None:
+        self._draw(arena, baseline, (verification_salt(master, index), practice_salt(master)), times)
 
     @classmethod
-    def revealed(cls, arena: Arena, baseline: Tree, salt: bytes, practice: bytes) -> "CasePools":
+    def revealed(cls, arena: Arena, baseline: Tree, salt: bytes, practice: bytes, *, times: int = 1) -> "CasePools":
         """The same cases again, from the two salts that a report holds. Raises as the class itself."""
         pools = cls.__new__(cls)
-        pools._draw(arena, baseline, salt, practice)  # noqa: SLF001 - its own, of an instance in the making
+        pools._draw(arena, baseline, (salt, practice), times)  # noqa: SLF001 - its own, of an instance in the making
         return pools
 
-    def _draw(self, arena: Arena, baseline: Tree, salt: bytes, practice: bytes) -> None:
-        self.arena, self.salt, self.practice_salt = arena, salt, practice
+    def _draw(self, arena: Arena, baseline: Tree, salts: tuple[bytes, bytes], times: int) -> None:
+        self.arena, self.times = arena, times
+        self.salt, self.practice_salt = salts
         # Calibration has cases of its own: a candidate is never timed on a block that the baseline was fitted to.
         self._aside = hashlib.sha256(b"nightfleet calibration 1\n" + self.salt).digest()
-        self._pools = {one.name: self._pool(one, practice, baseline) for one in arena.workloads}
+        self._pools = {one.name: self._pool(one, baseline) for one in arena.workloads}
 
     def practice(self) -> list[Span]:
         """One block of each workload, of cases that agents may see."""
@@ -110,7 +112,7 @@ class CasePools:
     def _span(self, pool: "Pool", cases: Cases) -> Span:
         return Span(pool.workload, self.arena.behaviour, cases, pool.lines)
 
-    def _pool(self, workload: Workload, practice: bytes, baseline: Tree) -> "Pool":
+    def _pool(self, workload: Workload, baseline: Tree) -> "Pool":
         salts = (self.salt, self._aside)
         if isinstance(workload.cases, Manifest):
             path = workload.cases.path
@@ -121,9 +123,10 @@ class CasePools:
                 ManifestPools(salt, lines=len(lines), block=workload.block, workload=workload.name) for salt in salts
             )
             return Pool(workload, own.behaviour, lines, own, aside)
-        seen = practice_cases(practice, max(PRACTICE_CASES, workload.block), workload.name)
+        seen = practice_cases(self.practice_salt, max(PRACTICE_CASES, workload.block), workload.name)
+        count = self.times * workload.cases
         numbers, others = (
-            Pools(salt, seen, behaviour=workload.cases, block=workload.block, workload=workload.name) for salt in salts
+            Pools(salt, seen, behaviour=count, block=workload.block, workload=workload.name) for salt in salts
         )
         return Pool(workload, seen, None, numbers, others)
 

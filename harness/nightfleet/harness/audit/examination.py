@@ -162,7 +162,7 @@ def _cases(papers: Papers) -> str:
         contract = _contract(subject, workload)
         count, block, whole = subject["cases"][workload], contract["block"], contract["cases"]
         if isinstance(whole, int):
-            hold_equal(f"cases of {workload}", count, whole)
+            hold_equal(f"cases of {workload}", count, draws.times(subject) * whole)
             drawn = draws.behaviour_cases(salt, practice, workload, count, block)
         else:
             drawn = draws.manifest_order(salt, workload, count)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nightfleet.harness import behaviour
 from nightfleet.harness.arena import Arena, read_arena
+from nightfleet.harness.audit import draws
 from nightfleet.harness.audit.examination import tables_of
 from nightfleet.harness.audit.papers import Papers
 from nightfleet.harness.behaviour import Span, Work
@@ -143,7 +144,7 @@ class Retrial:
         if merged.tree is None:
             raise UserError(f"the candidate was never run: it is out of scope ({merged.objections[0].text})")
         salts = (bytes.fromhex(self.subject[name]) for name in ("salt", "practice_salt"))
-        self.pools = CasePools.revealed(self.arena, self.baseline, *salts)
+        self.pools = CasePools.revealed(self.arena, self.baseline, *salts, times=draws.times(self.subject))
         self.workspace = Workspace(state, self.arena, source)
         self._built = self._build(merged.tree)
 
