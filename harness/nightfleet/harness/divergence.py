@@ -11,6 +11,7 @@ from nightfleet.native import Sandbox
 # Fixed: of one record, so much is kept, around the first byte that differs.
 RECORD_BYTES = 16 << 10
 BEFORE_BYTES = 1 << 10
+EQUAL_AGAIN = "the records were equal when they were run again"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Look:
             notes += [f"{name}: {note}"] if note else []
         baseline, candidate = found
         if baseline is not None and baseline == candidate:
-            notes.append("the records were equal when they were run again")
+            notes.append(EQUAL_AGAIN)
         first = None if baseline is None or candidate is None else _first_difference(baseline, candidate)
         around = first or 0
         return Divergence(

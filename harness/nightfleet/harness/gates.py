@@ -25,7 +25,8 @@ from nightfleet.harness.relink import NotRelinkedError
 from nightfleet.harness.report import Array, Gain, Gate, Verdict, Verification
 from nightfleet.harness.request import Request, Watch
 from nightfleet.harness.runners import read_outcomes
-from nightfleet.harness.sides import fresh_copy
+from nightfleet.harness.sample import unlike, written_out
+from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.harness.speed import SpeedResult
 from nightfleet.harness.telling import Telling
 from nightfleet.harness.timing import Quiet, Timing
@@ -68,6 +69,7 @@ class Gates:
         self.notes = [*request.arena.warnings, *request.notes]
         self.arrays: tuple[Array, ...] = ()
         self.divergences: tuple[Mapping[str, Any], ...] = ()
+        self.sample: tuple[Mapping[str, Any], ...] = ()
         self._overlay: Overlay
         self._baseline: Built
         self._candidate: Built
@@ -227,7 +229,12 @@ class Gates:
         seen = self._compare(spans, gate.name)
         gate.facts |= {"cases": seen.cases, "diverged": seen.divergences}
         self._judge(gate, seen)
-        return f"every record of {seen.cases} further cases is identical"
+        self._telling.tell(gate.name, "writing some of the further cases out")
+        shown = written_out(*self._both_sides, spans, self.ground.work)
+        self.sample = tuple(map(sameness.plain, shown))
+        if (one := unlike(shown, self.arena.behaviour)) is not None:
+            gate.no("incorrect", f"run once more, case {one.case} of workload {one.workload} gives another record")
+        return f"every record of {seen.cases} further cases is identical, and {len(shown)} of them are written out"
 
     # --- what is left of it ----------------------------------------------------------------------------------------
 
@@ -349,8 +356,11 @@ class Gates:
         def tell(news: behaviour.Progress) -> None:
             self.watch.progress(gate, "blocks on both sides", news.done, news.blocks, news.left_s)
 
-        baseline, candidate = self.ground.side(self._baseline), self.ground.side(self._candidate)
-        return behaviour.compare(baseline, candidate, spans, self.ground.work, on_progress=tell)
+        return behaviour.compare(*self._both_sides, spans, self.ground.work, on_progress=tell)
+
+    @property
+    def _both_sides(self) -> tuple[Side, Side]:
+        return self.ground.side(self._baseline), self.ground.side(self._candidate)
 
     def _judge(self, gate: Passing, seen: Behaviour) -> None:
         self.divergences = (*self.divergences, *map(sameness.plain, seen.shown))

@@ -155,6 +155,7 @@ class Hearing:
             arrays=gates.arrays,
             speed=gates.evidence,
             divergences=gates.divergences,
+            sample=gates.sample,
             patch=_patch(gates),
         )
         return found, directory, root

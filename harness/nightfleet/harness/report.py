@@ -163,6 +163,7 @@ def write_report(
     arrays: tuple[Array, ...] = (),
     speed: Mapping[str, Any] | None = None,
     divergences: tuple[Mapping[str, Any], ...] = (),
+    sample: tuple[Mapping[str, Any], ...] = (),
     patch: str | None = None,
 ) -> str:
     """Write a report into `directory`, which is made; return its root digest.
@@ -174,6 +175,7 @@ def write_report(
         arrays: the digests.
         speed: an `evidence.Evidence` as plain values.
         divergences: readable records of both sides, for people.
+        sample: the same of an extraordinary claim's further cases, which are equal.
         patch: between the two trees, for people; None where there is none to show.
 
     Raises:
@@ -195,6 +197,7 @@ def write_report(
         "files": files,
         "speed": speed,
         "divergences": [dict(one) for one in divergences],
+        "sample": [dict(one) for one in sample],
         "patch": patch,
     }
     # As JSON would give it back, so that what is hashed is what is read.

@@ -69,8 +69,8 @@ def show_report(content: Mapping[str, Any], console: Console) -> None:
         _show_head(content, console)
         _show_gates(content["verification"]["gates"], console)
         _show_subject(content["subject"], console)
-        for divergence in content["divergences"]:
-            _show_divergence(divergence, console)
+        for shown in (*content["divergences"], *content.get("sample", ())):
+            _show_divergence(shown, console)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"this report is malformed ({error!r}); type `nightfleet audit verify` with it") from None
     console.print(f"Nothing of this was checked. Type `nightfleet audit verify {content['verification']['id']}`.")
