@@ -98,7 +98,7 @@ class ScriptedCourt:
         self.place, self.before = place, before
         self.timed: list[int] = []
 
-    def rehearse(self, night: Night, program: Program, watch: Watch) -> None:
+    def rehearse(self, night: Night, program: Program, watch: Watch) -> Any:
         del program, watch
         self.before("rehearse", night.number)
 
@@ -140,7 +140,7 @@ class _Scripted:
     def prepare(self) -> bool:
         self._watch.begins("smoke")
         self._court.before("prepare", self._matter.candidate.number)
-        return self._verdict != "incorrect"
+        return bool(self._verdict != "incorrect")
 
     def time(self, alpha: float, *, alone: bool) -> None:
         del alone

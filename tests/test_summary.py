@@ -3,22 +3,31 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import staged
 from nightwork import Hands
 from rich.console import Console
 
 from nightfleet.orchestrator.ledger import Ledger, nights, promotions, queries
-from nightfleet.orchestrator.views.summary import Morning, Summary
+from nightfleet.orchestrator.ledger.tables import Night
+from nightfleet.orchestrator.views.summary import Summary
 from nightfleet.orchestrator.views.telling import tell
 
-MEASURED = Morning(0.312, 0.301, 0.324, "cpu", 40, 20000, 20000, "v9", "")
+FOUND = {"gain": 0.312, "low": 0.301, "high": 0.324, "clock": "cpu", "pairs": 40, "cases": 20000}
 
 
-def lines(ledger: Ledger, morning: Morning | None = None) -> list[str]:
+def lines(ledger: Ledger) -> list[str]:
     paper = io.StringIO()
-    tell(Summary.of(ledger, 1, morning), Console(file=paper, width=80))
+    tell(Summary.of(ledger, 1), Console(file=paper, width=80))
     return paper.getvalue().splitlines()
+
+
+def measure(ledger: Ledger, **changes: Any) -> None:
+    with ledger.write() as writing:
+        found = {**FOUND, "verdict": "promote", "reason": "", "diverged": 0, "report": "v9", "root_digest": "d" * 64}
+        champion = writing.get(Night, 1).champion
+        nights.measured(writing, 1, **{**found, "champion": champion, **changes})
 
 
 def end(ledger: Ledger) -> None:
@@ -28,7 +37,8 @@ def end(ledger: Ledger) -> None:
 
 def test_the_last_line_with_a_morning(ledger: Ledger, hands: Hands) -> None:
     staged.a_night(ledger, hands)
-    assert lines(ledger, MEASURED)[-1] == (
+    measure(ledger)
+    assert lines(ledger)[-1] == (
         "PROMOTED 2 of 9 candidates, total gain 31.2% (30.1% to 32.4%), 20000/20000 cases identical"
     )
 
@@ -41,7 +51,8 @@ def test_the_last_line_says_why_nothing_was_measured(ledger: Ledger) -> None:
     end(ledger)
     found = "PROMOTED 1 of 1 candidates, total gain not measured: "
     assert lines(ledger)[-1] == f"{found}the champion was not held against the root"
-    assert lines(ledger, Morning(why="a\nb"))[-1] == f"{found}a b"
+    measure(ledger, gain=None, low=None, high=None, reason="a\nb")
+    assert lines(ledger)[-1] == f"{found}a b"
 
 
 def test_what_has_to_be_signed_off_comes_first(ledger: Ledger, hands: Hands) -> None:
@@ -103,7 +114,8 @@ def test_budgets_come_from_the_program(ledger: Ledger) -> None:
 
 def test_json_is_plain_and_has_all_of_it(ledger: Ledger, hands: Hands) -> None:
     staged.a_night(ledger, hands)
-    found = json.loads(json.dumps(Summary.of(ledger, 1, MEASURED).to_json()))
+    measure(ledger)
+    found = json.loads(json.dumps(Summary.of(ledger, 1).to_json()))
     assert found["awaiting_sign_off"] == [7]
     assert [step["number"] for step in found["steps"]] == [2, 7]
     assert found["failed"] == {"reject": [1], "incorrect": [3], "stale": [5], "broken": [6]}

@@ -118,5 +118,7 @@ class _Rehearsal:
         def bench(one: Built, other: Built) -> AbstractContextManager[Bench]:
             return self.ground.bench(one, other, new_id(), on_wait=waiting)
 
-        plan = replace(self.ground.plan(pairs, round(FURTHER * pairs)), relink_pairs=RELINK_PAIRS_FOR_A_NIGHT)
+        plan = self.ground.plan(pairs, round(FURTHER * pairs))
+        if pairs >= PAIRS_FOR_A_NIGHT:
+            plan = replace(plan, relink_pairs=RELINK_PAIRS_FOR_A_NIGHT)
         return self.ground.calibrate(plan, bench, on_round=tell, on_relink=tell_relinks)

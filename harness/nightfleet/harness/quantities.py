@@ -33,6 +33,11 @@ def duration(low: str, high: str) -> PlainValidator:
     return PlainValidator(lambda value: float(_read(value, "a duration (ms, s, m, h)", DURATIONS_S, low, high)))
 
 
+def read_duration(value: object, low: str, high: str) -> float:
+    """Seconds from `low` to `high`, of "90s", "8h" or "3d"; ValueError for anything else."""
+    return float(_read(value, "a duration (s, m, h, d)", {**DURATIONS_S, "d": Decimal(86_400)}, low, high))
+
+
 def size(low: str, high: str) -> PlainValidator:
     """Reads "64MiB" or "4GiB" in bytes."""
     return PlainValidator(lambda value: _whole(value, "a size (KiB, MiB, GiB, TiB)", SIZES_BYTES, low, high))

@@ -6,7 +6,9 @@ from typing import Protocol
 
 from nightfleet.agents.contract import ArenaSummary, Profile
 from nightfleet.agents.profile import profile_baseline
+from nightfleet.harness.calibrate import PAIRS_FOR_A_NIGHT, PAIRS_FOR_VERIFY
 from nightfleet.harness.hearing import Hearing, journal_of
+from nightfleet.harness.morning import measure
 from nightfleet.harness.overture import Overture, rehearse
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.report import Verification
@@ -92,15 +94,17 @@ class HarnessCourt:
     Args:
         place: where its builds, reports and journals are.
         master: the secret that all cases follow from.
+        brief: calibrate as for one verification and not as for a night.
     """
 
-    def __init__(self, place: Place, master: bytes) -> None:
+    def __init__(self, place: Place, master: bytes, *, brief: bool = False) -> None:
         self._place, self._master = place, master
+        self._pairs = PAIRS_FOR_VERIFY if brief else PAIRS_FOR_A_NIGHT
 
     def rehearse(self, night: Night, program: Program, watch: Watch) -> Overture:
         """See `Court`."""
         request = self._request(program, night.champion, night.champion, OTHERS + night.number, f"{night.name}-root")
-        return rehearse(request, watch, quiet=self._place.quiet.silence)
+        return rehearse(request, watch, pairs=self._pairs, quiet=self._place.quiet.silence)
 
     def profile(self, commit: str, program: Program) -> Profile:
         """See `Court`."""
@@ -130,8 +134,6 @@ class HarnessCourt:
 
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """See `Court`."""
-        from nightfleet.harness.morning import measure
-
         index = OTHERS + ATTEMPT * night.number
         name = f"{night.name}-morning-{night.champion[:12]}"
         return measure(self._request(program, night.root, night.champion, index, name), watch)

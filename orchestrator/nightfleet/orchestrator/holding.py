@@ -1,6 +1,7 @@
 """One night from its launch to its morning, in the process that drives it."""
 
 import os
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,6 +28,10 @@ from nightfleet.orchestrator.telling import Telling
 
 # What of a verification is kept of the champion's measurement.
 MEASURED = ("verdict", "reason", "gain", "low", "high", "clock", "pairs", "cases", "diverged", "report", "root_digest")
+# Fixed: candidates that a rejection may have judged again, beyond the night's experiments.
+MOST_AGAIN = 10_000
+# Fixed: how often who joined looks whether the night is over (s).
+JOINED_S = 1.0
 # With no more cores than these, what is timed and what is built take turns.
 FEW_CORES = 2
 
@@ -39,6 +44,7 @@ class Wishes:
         seconds: how long the night may take from when it began.
         replay: the branch whose commits are judged instead of anybody's ideas.
         branch: of the champion.
+        only_again: nobody looks for anything new; what has to be judged again is.
     """
 
     experiments: int | None = None
@@ -47,14 +53,20 @@ class Wishes:
     workers: int | None = None
     replay: str | None = None
     branch: str | None = None
+    only_again: bool = False
 
     def on(self, program: Program) -> Program:
         """The program with the fleet that was asked for."""
         fleet = program.fleet
+        if self.only_again:
+            return replace(program, fleet=replace(fleet, scouts=0, workers=0))
         if self.replay is not None:
             return replace(program, fleet=replace(fleet, scouts=1, workers=1))
-        scouts = fleet.scouts if self.scouts is None else self.scouts
-        return replace(program, fleet=replace(fleet, scouts=scouts, workers=self.workers or fleet.workers))
+        scouts, workers = self.scouts or fleet.scouts, self.workers or fleet.workers
+        if fleet.scout == SearchBackend.name:
+            # The others would say the same.
+            scouts = min(scouts, SearchBackend.most_scouts)
+        return replace(program, fleet=replace(fleet, scouts=scouts, workers=workers))
 
 
 @dataclass
@@ -96,7 +108,7 @@ class Holding:
             planned = wishes.experiments or program.budget.experiments
             opened = opening.open_night(place, program, planned=planned, branch=wishes.branch)
             night = opened.night
-            limits = Limits.of(program.budget, night, experiments=wishes.experiments, seconds=wishes.seconds)
+            limits = self._limits(night)
             with self.telling(night, limits) as told:
                 for words in self._remarks(opened):
                     told.say(words)
@@ -109,6 +121,41 @@ class Holding:
                 told.refresh()
         with place.ledger.read() as reading:
             return reading.get(NightRow, night.number)
+
+    def join(self) -> int:
+        """Seat the fleet's agents beside the process that drives the night, until it has ended; how many there were.
+
+        Raises:
+            nightfleet.native.UserError: no night is under way.
+            KeyboardInterrupt: somebody interrupted it; what was in hand goes back to the desk.
+        """
+        place = self.place
+        night = place.night()
+        limits = Limits.of(self.program.budget, night, experiments=self.wishes.experiments)
+        with self.telling(night, limits) as told:
+            program = ProgramFile(place, night.number, self.program, self.file, wished=self.wishes.on, telling=told)
+            fleet = self._fleet(night, program, told, threading.Event(), f"@{socket.gethostname()}-{os.getpid()}")
+            with fleet:
+                while not self._over(night) and fleet.failure is None:
+                    fleet.news.wait(JOINED_S)
+                    fleet.news.clear()
+        if fleet.failure is not None:
+            raise fleet.failure
+        return len(fleet.seats)
+
+    def _over(self, night: NightRow) -> bool:
+        with self.place.ledger.read() as reading:
+            return reading.get(NightRow, night.number).ended_us is not None
+
+    def _limits(self, night: NightRow) -> Limits:
+        budget, wishes = self.program.budget, self.wishes
+        limits = Limits.of(budget, night, experiments=wishes.experiments, seconds=wishes.seconds)
+        if not wishes.only_again:
+            return limits
+        # A night that was over has no time left; what it promised still holds.
+        with self.place.ledger.read() as reading:
+            ends_at_us = reading.now_us + round(budget.night_s * 1e6)
+        return replace(limits, ends_at_us=ends_at_us, experiments=limits.experiments + MOST_AGAIN)
 
     def _remarks(self, opened: Opened) -> list[str]:
         night = opened.night
@@ -123,16 +170,7 @@ class Holding:
         alone = len(self.cores) < FEW_CORES + self.program.arena.cores
         judging = Judging(place, self.court, told, alone=alone)
         news = threading.Event()
-        fleet = Fleet(
-            place,
-            night.number,
-            self._seats(night),
-            lambda: program.now,
-            self.practice,
-            _Profiles(self.court, program).of,
-            told,
-            news,
-        )
+        fleet = self._fleet(night, program, told, news)
         return Night(
             place,
             night.number,
@@ -147,6 +185,13 @@ class Holding:
             stopping=lambda: stopping.asked(place.state, night.name) is not None,
         ).run()
 
+    def _fleet(
+        self, night: NightRow, program: ProgramFile, told: Telling, news: threading.Event, suffix: str = ""
+    ) -> Fleet:
+        seats = [replace(seat, name=f"{seat.name}{suffix}") for seat in self._seats(night)]
+        profiles = _Profiles(self.court, program)
+        return Fleet(self.place, night.number, seats, lambda: program.now, self.practice, profiles.of, told, news)
+
     def _builders(self) -> frozenset[int]:
         """The cores that candidates are built and compared on while others are timed."""
         return frozenset(sorted(self.cores)[: -1 - self.program.arena.cores])
@@ -155,7 +200,8 @@ class Holding:
     def _waits(self) -> bool:
         """Whether work may come from outside."""
         fleet = self.program.fleet
-        return self.wishes.replay is None and "outside" in {fleet.scout, fleet.worker}
+        asked = self.wishes.replay is None and not self.wishes.only_again
+        return asked and "outside" in {fleet.scout, fleet.worker}
 
     def _seats(self, night: NightRow) -> list[Seat]:
         """Who sits in this process: as many of each kind as make sense side by side."""

@@ -14,13 +14,15 @@ from nightfleet.orchestrator import budget, promotion, stale, supply
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.fleet import Fleet
 from nightfleet.orchestrator.judging import Judging
-from nightfleet.orchestrator.ledger import Reading, candidates, tables, tasks
+from nightfleet.orchestrator.ledger import Reading, candidates, promotions, tables, tasks
 from nightfleet.orchestrator.ledger.tables import Candidate, Verification
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
 from nightfleet.orchestrator.program_file import ProgramFile
 from nightfleet.orchestrator.telling import Telling
 
+# Why a night ends by itself.
+EXHAUSTED = "nothing is left to try"
 # Fixed: how long to wait for news before looking again (s), and how often in a row the machine may fail.
 REST_S = 0.5
 MOST_FAILURES = 3
@@ -76,7 +78,11 @@ class Night:
         """Everything that takes no time: promotions, re-runs, abandoned tasks, the human's edits."""
         self.program.look()
         with self.place.ledger.read() as reading:
-            faster = promotion.due(reading, self.number)
+            unwanted = promotions.to_withdraw(reading, self.number)
+            faster = None if unwanted is not None else promotion.due(reading, self.number)
+        if unwanted is not None:
+            gone = promotion.withdraw(self.place, unwanted)
+            self.telling.say(f"{len(gone)} promotions are withdrawn; those after the first are judged without it")
         if faster is not None:
             promotion.promote(self.place, faster)
             self.telling.refresh()
@@ -151,8 +157,9 @@ class Night:
                 return why
             if not budget.experiments_left(reading, self.number, self.limits):
                 return f"{self.limits.experiments} experiments are done"
-            waits = self.waits or candidates.with_state(reading, self.number, "submitted")
-            return "nothing is left to try" if not waits and supply.dry(reading, self.number) else None
+            if self.waits or candidates.with_state(reading, self.number, "submitted"):
+                return None
+            return EXHAUSTED if not self.fleet.seats or supply.dry(reading, self.number) else None
 
     def _under_way(self, reading: Reading) -> bool:
         """Whether anything was begun that a night does not end in the middle of."""

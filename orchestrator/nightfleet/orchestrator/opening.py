@@ -8,7 +8,7 @@ from nightfleet.orchestrator.ledger import Reading, candidates, nights, promotio
 from nightfleet.orchestrator.ledger.tables import Candidate, Night
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
-from nightfleet.orchestrator.promotion import finish
+from nightfleet.orchestrator.promotion import finish, set_back
 
 # Fixed: nights of one day that get a name by themselves.
 MOST_NAMES = 1000
@@ -90,8 +90,7 @@ def recover(place: Place, night: Night) -> list[str]:
         finish(place, night, meant)
         said.append(f"the champion was about to become {meant.to_commit[:12]}; it is")
     # Somebody may have moved it meanwhile: better said now than after the next hour's work.
-    champion = place.night().champion
-    place.references.move_branch(night.champion_branch, champion, champion)
+    set_back(place)
     for number, commit in kept:
         place.references.keep_candidate(night.name, number, commit)
     reclaimed = place.trees.reclaim()

@@ -20,6 +20,30 @@ def due(reading: Reading, night: int) -> Verification | None:
     return None
 
 
+def withdraw(place: Place, promotion: Promotion) -> list[Promotion]:
+    """Take a rejected promotion and all after it out of the champion; those after it are run again without it."""
+    with place.ledger.write() as writing:
+        gone = promotions.withdraw(writing, promotion.id)
+    set_back(place)
+    return gone
+
+
+def set_back(place: Place) -> None:
+    """Move the branch back where it still shows a promotion that was withdrawn.
+
+    Raises:
+        MovedError: it is neither there nor at the champion.
+        nightfleet.native.UserError: it is checked out somewhere.
+    """
+    night = place.night()
+    found = place.references.read(f"refs/heads/{night.champion_branch}")
+    tip = night.champion if found is None else found.commit
+    with place.ledger.read() as reading:
+        shown = promotions.with_commit(reading, night.number, tip)
+    was = tip if shown is not None and shown.result == "withdrawn" else night.champion
+    place.references.move_branch(night.champion_branch, night.champion, was)
+
+
 def promote(place: Place, verification: Verification) -> Promotion:
     """Move the champion branch onto the candidate's tree.
 

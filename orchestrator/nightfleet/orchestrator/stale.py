@@ -88,5 +88,8 @@ def _why(moved: Rebased) -> str:
 
 
 def _promoted(reading: Reading, candidate: Candidate) -> bool:
+    """Whether it is in the champion, or a person does not want it there."""
     swap = promotions.of(reading, candidate.id)
-    return swap is not None and swap.result != "lost"
+    if swap is None or swap.result == "lost":
+        return False
+    return swap.result != "withdrawn" or promotions.rejected(reading, candidate.id)

@@ -1,152 +1,126 @@
-"""`nightfleet demo`: three changes to a small simulator, whose truth is known, before the judge."""
+"""`nightfleet demo`: an example in a repository of its own, and a short night on it."""
 
-import json
 import os
-import re
 import shutil
 import subprocess
-import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 from nightfleet.orchestrator.commands.probe import Findings, show
 
 if TYPE_CHECKING:
-    from nightfleet.harness.report import Verification
-    from nightfleet.harness.request import Request
+    pass
 
-EXAMPLE = Path("examples/grid-simulator")
-PATCHES = Path("tests/patches/grid-simulator")
-STATE = Path(".nightfleet/demo")
-# What the judge has to say of each patch. The bug shows in one case of about 1,300.
-EXPECTED = {"rare-bug": "incorrect", "same": "reject", "gain-8": "promote"}
-TRUTH = re.compile(r"^Truth: (.*)$", re.MULTILINE)
+EXAMPLES = Path("examples")
+PLACE = Path(".nightfleet/demo")
+# How short a night can be and still show everything.
+EXPERIMENTS, SECONDS = 16, 300.0
+AUTHOR = ("-c", "user.name=nightfleet", "-c", "user.email=nightfleet@localhost", "-c", "commit.gpgsign=false")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One change, what is known of it, and what the judge found."""
+class Asked:
+    """What the demonstration is of."""
 
-    change: str
-    truth: str
-    expected: str
-    verdict: str
-    reason: str
-    gain: float | None
-    pairs: int
-    cases: int
-    seconds: float
-    report: str
+    example: Path
+    folder: Path
 
 
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    clone: Annotated[Path, typer.Option(help="A clone of nightfleet, with the example and its changes.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A folder of examples/.")] = "grid-simulator",
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where to put it; else .nightfleet/demo/NAME.")
+    ] = None,
+    *,
+    experiments: Annotated[int, typer.Option(min=1, max=1000, help="Candidates to judge.")] = EXPERIMENTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end instead of words.")] = False,
 ) -> None:
-    """Show what this machine promises, then judge three changes to a simulator: a bug, nothing at all, and a real gain.
+    """Copy an example into a fresh repository and put a fleet to work on it: no model, no key, no network.
 
-    Nobody tells the judge which is which. The evidence stays in .nightfleet/demo; it takes two minutes.
+    Five minutes on two cores. Interrupted, the same command goes on with the same night.
 
-    Exits with 1 if the machine is below the minimum, or if a verdict is not what the change deserves.
+    Exits with 1 if this machine is below the minimum, with 2 if the night could not be held.
 
-    Example: `nightfleet demo --json`
+    Example: `nightfleet demo grid-simulator /tmp/simulator`
     """
     from nightfleet import native
+    from nightfleet.orchestrator.commands.launch import end_of, hold
+    from nightfleet.orchestrator.commands.subject import find_subject
+    from nightfleet.orchestrator.holding import Wishes
+    from nightfleet.orchestrator.place import Place
 
-    for needed in (clone / EXAMPLE / "program.md", *(clone / PATCHES / f"{name}.patch" for name in EXPECTED)):
-        if not needed.exists():
-            raise native.UserError(f"{needed} is not there; type `nightfleet demo` in a clone of nightfleet")
     console = Console(stderr=as_json, highlight=False)
+    asked = _asked(name, directory)
     findings: Findings = native.probe()
     show(findings, console)
     if findings["below_minimum"] is not None:
         raise typer.Exit(ANSWER_IS_NO)
-    with tempfile.TemporaryDirectory(prefix="nightfleet-demo-") as scratch:
-        judged = [_judge(clone, Path(scratch), name, console) for name in EXPECTED]
-    if as_json:
-        typer.echo(json.dumps([asdict(one) for one in judged], indent=2))
-    else:
-        _show(judged, console)
-    if any(one.verdict != one.expected for one in judged):
-        raise typer.Exit(ANSWER_IS_NO)
+    if not (asked.folder / ".git").exists():
+        _begin(asked)
+    console.print(Text(f"{name} is in {asked.folder}", style="dim"), soft_wrap=True)
+    place = Place.open(asked.folder, make=True)
+    subject = find_subject(asked.folder, "HEAD", None)
+    wishes = Wishes(experiments=experiments, seconds=SECONDS)
+    # A short night has no time for the calibration of a long one.
+    end_of(place, hold(place, subject, wishes, console, brief=True), console, as_json=as_json)
 
 
-def _judge(clone: Path, scratch: Path, name: str, console: Console) -> Judged:
-    """Verify the example with one patch against the example, as `nightfleet verify` does."""
-    from nightfleet.harness.verify import verify
-    from nightfleet.orchestrator.commands.watching import Watching
+def _asked(name: str, directory: Path | None) -> Asked:
+    """The example, and the folder that it goes to. UserError where there is none, or something else is there."""
+    from nightfleet.native import UserError
 
-    patch = clone / PATCHES / f"{name}.patch"
-    found_truth = TRUTH.search(patch.read_text(encoding="utf-8"))
-    truth = found_truth[1] if found_truth else ""
-    console.print(Text.assemble("\n", (name, "bold"), (f"  {truth}", "dim")), soft_wrap=not console.is_terminal)
-    started = time.monotonic()
-    baseline, candidate = _copy(clone, scratch / "baseline"), _copy(clone, scratch / name)
-    # Inside a repository, git would take the paths of a patch to be relative to its root, and skip them in silence.
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(scratch)}
-    subprocess.run(["git", "apply", str(patch.resolve())], cwd=candidate, env=environment, check=True)
-    with Watching(console) as watching:
-        found, report = verify(_request(clone, baseline, candidate), watching)
-    return _judged(name, truth, found, report, time.monotonic() - started)
+    example = EXAMPLES / name
+    if not (example / "program.md").exists():
+        known = ", ".join(sorted(path.parent.name for path in EXAMPLES.glob("*/program.md")))
+        there = f"; there are {known}" if known else "; type it in a clone of nightfleet"
+        raise UserError(f"there is no example {name} in {EXAMPLES.absolute()}{there}")
+    if directory is not None:
+        if directory.exists() and any(directory.iterdir()) and not (directory / ".git").exists():
+            raise UserError(f"{directory} is not empty; name a folder that is, or that a demo was begun in")
+        return Asked(example, directory.absolute())
+    return Asked(example, _unfinished_or_new(PLACE.absolute(), name))
 
 
-def _copy(clone: Path, to: Path) -> Path:
+def _unfinished_or_new(folder: Path, name: str) -> Path:
+    """The demo that was interrupted, or the first folder that is free."""
+    number = 1
+    while True:
+        found = folder / (name if number == 1 else f"{name}-{number}")
+        if not found.exists() or _goes_on(found):
+            return found
+        number += 1
+
+
+def _goes_on(folder: Path) -> bool:
+    """Whether a night was begun there and has not ended."""
+    from nightfleet.native import UserError
+    from nightfleet.orchestrator.ledger import nights
+    from nightfleet.orchestrator.place import Place
+
+    try:
+        place = Place.open(folder)
+    except UserError:
+        # Begun, and interrupted before there was a night.
+        return (folder / ".git").exists()
+    with place.ledger as ledger, ledger.read() as reading:
+        return nights.running(reading) is not None
+
+
+def _begin(asked: Asked) -> None:
+    """A repository with one commit: the example."""
     ignored = shutil.ignore_patterns("target", ".nightfleet")
-    return Path(shutil.copytree(clone / EXAMPLE, to, ignore=ignored, dirs_exist_ok=True))
+    shutil.copytree(asked.example, asked.folder, ignore=ignored, dirs_exist_ok=True)
+    # Nothing of a repository around it, nor of the user's settings.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", _MESSAGE]):
+        subprocess.run(["git", *AUTHOR, *command], cwd=asked.folder, env=environment, check=True)
 
 
-def _request(clone: Path, baseline: Path, candidate: Path) -> "Request":
-    from nightfleet.harness.cases import new_master
-    from nightfleet.harness.folder import find_tree
-    from nightfleet.harness.request import Request
-    from nightfleet.orchestrator.program import load_program
-
-    program = load_program(baseline / "program.md")
-    return Request(
-        program.arena,
-        find_tree(str(baseline), None),
-        find_tree(str(candidate), None),
-        source=clone / EXAMPLE,
-        state=clone / STATE,
-        program_text=program.front.text,
-        master=new_master(),
-    )
-
-
-def _judged(name: str, truth: str, found: "Verification", report: Path, seconds: float) -> Judged:
-    gain = None if found.gain is None else found.gain.estimate
-    expected = EXPECTED[name]
-    return Judged(
-        name, truth, expected, found.verdict, found.reason, gain, found.pairs, found.cases, seconds, str(report)
-    )
-
-
-def _show(judged: list[Judged], console: Console) -> None:
-    table = Table(title="\nWhat is true, and what the judge found", title_justify="left")
-    for column in ("the change", "verdict", "gain", "cases", "pairs", "time"):
-        table.add_column(column, justify="left" if column in {"the change", "verdict"} else "right")
-    for one in judged:
-        right = one.verdict == one.expected
-        table.add_row(
-            one.truth,
-            Text(one.verdict, style="bold green" if right else "bold red"),
-            "" if one.gain is None else f"{one.gain:+.1%}",
-            str(one.cases),
-            str(one.pairs),
-            f"{one.seconds:.0f} s",
-        )
-    console.print(table)
-    wrong = [one for one in judged if one.verdict != one.expected]
-    for one in wrong:
-        console.print(Text(f"{one.change}: expected {one.expected}: {one.reason}", style="bold red"))
-    if not wrong:
-        console.print(Text("three of three are right", style="green"))
-    console.print(Text(f"evidence: {Path(judged[-1].report).parent}", style="dim"))
+_MESSAGE = "The simulator as it was ported"

@@ -23,9 +23,11 @@ from nightfleet.orchestrator.commands.answer import COULD_NOT, DONE, INTERRUPTED
 from nightfleet.orchestrator.commands.audit import audit
 from nightfleet.orchestrator.commands.check import check
 from nightfleet.orchestrator.commands.demo import demo
+from nightfleet.orchestrator.commands.launch import launch
 from nightfleet.orchestrator.commands.probe import probe
 from nightfleet.orchestrator.commands.selftest import selftest
 from nightfleet.orchestrator.commands.verify import verify
+from nightfleet.orchestrator.commands.words import branch, signoff, stop
 from nightfleet.orchestrator.log import set_up_log
 
 # What a disk or a kernel refuses; any other OSError is a path that nightfleet should have looked at before.
@@ -53,8 +55,12 @@ app = typer.Typer(
 app.add_typer(audit, name="audit")
 app.command()(check)
 app.command()(demo)
+app.command()(launch)
 app.command()(probe)
 app.command()(selftest)
+app.command()(stop)
+app.command()(branch)
+app.command()(signoff)
 app.command()(verify)
 
 

@@ -1,61 +1,171 @@
-"""`nightfleet launch`: put the fleet to work, go to bed."""
+"""`nightfleet launch`: put the fleet to work, and go to bed."""
 
+import json
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from nightfleet.orchestrator.commands.subject import find_subject
 
 if TYPE_CHECKING:
+    from nightfleet.agents.contract import Brief, Practice
+    from nightfleet.orchestrator.budget import Limits
+    from nightfleet.orchestrator.commands.subject import Subject
     from nightfleet.orchestrator.holding import Wishes
-    from nightfleet.orchestrator.ledger.tables import Night
+    from nightfleet.orchestrator.ledger.tables import Night as NightRow
     from nightfleet.orchestrator.place import Place
-    from nightfleet.orchestrator.program import Program
 
 
 def launch(
     *,
     experiments: Annotated[
-        int | None, typer.Option(min=1, help="Candidates to judge; else budget.experiments.")
+        int | None, typer.Option(min=1, max=100_000, help="Candidates to judge; else budget.experiments.")
     ] = None,
-    length: Annotated[str | None, typer.Option("--for", metavar="8h", help="How long; else budget.night.")] = None,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="8h", help="How long, from when it began; else budget.night.")
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="07:00", help="Until when, by this machine's clock.")] = None,
-    scouts: Annotated[int | None, typer.Option(min=0, max=64, help="Instead of fleet.scouts.")] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="30m", help="Begin a night every so often, for as long as --for says.")
+    ] = None,
+    scouts: Annotated[int | None, typer.Option(min=1, max=64, help="Instead of fleet.scouts.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Instead of fleet.workers.")] = None,
     replay: Annotated[
         str | None, typer.Option(metavar="BRANCH", help="Judge the commits of a branch, one by one, and nothing else.")
     ] = None,
     branch: Annotated[str | None, typer.Option(help="The champion's branch; else nightfleet/DATE/champion.")] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Bring agents to the night that another process drives here.")
+    ] = False,
     program: Annotated[Path | None, typer.Option(help="A program.md; without it the one here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end instead of words.")] = False,
 ) -> None:
     """Begin a night from the commit that is checked out, or go on with the one that has not ended.
 
-    The working tree is never touched; what is promoted is on a branch of its own. Whatever ends this process (Ctrl-C, a
-    crash, a power cut), typing the same command again goes on with the same night.
+    The working tree is never touched: what is promoted is on a branch of its own. Whatever ends this process (Ctrl-C, a
+    crash, a power cut), the same command again goes on with the same night.
 
     Exits with 0 when the night is over, with 2 if it could not be held, with 130 when interrupted.
 
     Example: `nightfleet launch --for 8h --experiments 200`
     """
-    from nightfleet.native import UserError
+    from nightfleet.orchestrator.holding import Wishes
     from nightfleet.orchestrator.place import Place
 
     console = Console(stderr=as_json, highlight=False)
-    here = Path.cwd()
-    if length is not None and until is not None:
-        raise UserError("--for and --until say the same thing twice; type one of them")
-    subject = find_subject(here, "HEAD", program)
+    seconds = _seconds(length, until, every)
+    subject = find_subject(Path.cwd(), "HEAD", program)
+    wishes = Wishes(experiments, seconds, scouts, workers, replay, branch)
+    place = Place.open(Path.cwd(), make=True)
     for note in subject.notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
-    wishes = _wishes(experiments, length, until, scouts, workers, replay, branch)
-    place = Place.open(here, make=True)
-    ended = hold(place, subject.program, subject.file, wishes, console)
-    show(place, ended, console, as_json=as_json)
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    if join:
+        hold(place, subject, wishes, console, join=True)
+    elif every is None:
+        end_of(place, hold(place, subject, wishes, console), console, as_json=as_json)
+    else:
+        series = Series(_duration("--every", every), seconds or 0.0, program)
+        again_and_again(place, wishes, console, series, as_json=as_json)
 
 
-def hold(place: "Place", program: "Program", file: Path | None, wishes: "Wishes", console: Console) -> "Night":
-    """Hold the night here, before people's eyes."""
-    raise NotImplementedError
+def hold(
+    place: "Place", subject: "Subject", wishes: "Wishes", console: Console, *, join: bool = False, brief: bool = False
+) -> int:
+    """Hold a night here, before people's eyes; its number. `brief`: calibrate as for one verification."""
+    from nightfleet.orchestrator.court import HarnessCourt
+    from nightfleet.orchestrator.holding import Holding
+    from nightfleet.orchestrator.views.live import Live
+
+    def telling(night: "NightRow", limits: "Limits") -> Live:
+        return Live(console, place.ledger, night.number, ends_at_us=limits.ends_at_us, experiments=limits.experiments)
+
+    court = HarnessCourt(place, place.master(), brief=brief)
+    holding = Holding(place, subject.program, subject.file, wishes, court, telling, _no_practice)
+    if join:
+        return holding.join()
+    return holding.hold().number
+
+
+def _no_practice(brief: "Brief") -> "Practice":
+    raise NotImplementedError(brief.task)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A night every `every_s` seconds, for `seconds`."""
+
+    every_s: float
+    seconds: float
+    program: Path | None
+
+
+def again_and_again(place: "Place", wishes: "Wishes", console: Console, series: Series, *, as_json: bool) -> None:
+    """Hold a series of nights; none from a commit at which there was nothing left to try."""
+    from nightfleet.orchestrator.ledger import nights
+    from nightfleet.orchestrator.night import EXHAUSTED
+
+    began = time.monotonic()
+    number = 0
+    while (passed := time.monotonic() - began) < series.seconds:
+        due = began + number * series.every_s
+        number += 1
+        if time.monotonic() < due:
+            time.sleep(due - time.monotonic())
+        subject = find_subject(place.here, "HEAD", series.program)
+        with place.ledger.read() as reading:
+            last = nights.latest(reading)
+        if last is not None and last.ending == EXHAUSTED and last.root == subject.commit:
+            console.print(f"nothing was left to try at {last.root[:12]}; the next look is in {series.every_s:g} s")
+            continue
+        length = min(series.every_s, series.seconds - passed)
+        end_of(place, hold(place, subject, replace(wishes, seconds=length), console), console, as_json=as_json)
+
+
+def end_of(place: "Place", night: int, console: Console, *, as_json: bool) -> None:
+    """What came of it, and the views beside the ledger."""
+    from nightfleet.orchestrator.views.summary import Summary
+    from nightfleet.orchestrator.views.telling import tell
+
+    found = Summary.of(place.ledger, night)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        tell(found, console)
+
+
+def _seconds(length: str | None, until: str | None, every: str | None) -> float | None:
+    """How long the night may take. UserError for wishes that contradict each other."""
+    from nightfleet.native import UserError
+
+    if length is not None and until is not None:
+        raise UserError("--for and --until both say when the night ends; type one of them")
+    if every is not None and length is None:
+        raise UserError("--every needs --for: for how long to begin nights, like '--every 30m --for 3d'")
+    if length is not None:
+        return _duration("--for", length)
+    if until is None:
+        return None
+    try:
+        clock = clock_time.fromisoformat(until)
+    except ValueError:
+        raise UserError(f"--until is a time of day like 07:00; got {until!r}") from None
+    now = datetime.now().astimezone()
+    end = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
+    return ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
+
+
+def _duration(option: str, text: str) -> float:
+    from nightfleet.harness.quantities import read_duration
+    from nightfleet.native import UserError
+
+    try:
+        return read_duration(text, "1m", "365d")
+    except ValueError as error:
+        raise UserError(f"{option} {error}") from None

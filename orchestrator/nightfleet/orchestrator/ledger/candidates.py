@@ -153,6 +153,12 @@ def move(writing: Writing, candidate: int, to: State, reason: str = "") -> Candi
     return row
 
 
+def numbered(reading: Reading, night: int, number: int) -> Candidate | None:
+    """A candidate by the number that people know."""
+    found = select(Candidate).where(Candidate.night == night, Candidate.number == number)
+    return reading.session.scalars(found).one_or_none()
+
+
 def with_state(reading: Reading, night: int, *states: State) -> list[Candidate]:
     """The candidates in any of these states, by number."""
     found = select(Candidate).where(Candidate.night == night, Candidate.state.in_(states)).order_by(Candidate.number)

@@ -32,6 +32,12 @@ def _ended(session: Session, entry: Entry, values: dict[str, Any]) -> None:
     night.ended_us, night.ending = entry.at_us, values["ending"]
 
 
+@folds("night reopened")
+def _reopened(session: Session, _entry: Entry, values: dict[str, Any]) -> None:
+    night = session.get_one(Night, values["night"])
+    night.ended_us, night.ending = None, None
+
+
 @folds("program read")
 def _program_read(session: Session, entry: Entry, values: dict[str, Any]) -> None:
     text = str(values.pop("text"))
@@ -63,6 +69,11 @@ def running(reading: Reading) -> Night | None:
 def latest(reading: Reading) -> Night | None:
     """The night that began last."""
     return reading.session.scalars(select(Night).order_by(Night.number.desc()).limit(1)).one_or_none()
+
+
+def named(reading: Reading, name: str) -> Night | None:
+    """A night by its name."""
+    return reading.session.scalars(select(Night).where(Night.name == name)).one_or_none()
 
 
 def names(reading: Reading) -> set[str]:
@@ -132,6 +143,16 @@ def morning(reading: Reading, night: int) -> Morning | None:
     """The last measurement of the champion against the root; None where there is none."""
     last = select(Morning).where(Morning.night == night).order_by(Morning.sequence.desc()).limit(1)
     return reading.session.scalars(last).one_or_none()
+
+
+def reopen(writing: Writing, night: int) -> Night:
+    """Go on with a night that has ended, since its chain has to be judged again. UserError if another is under way."""
+    other = running(writing)
+    if other is not None and other.number != night:
+        raise UserError(f"the night {other.name} has not ended; type `nightfleet stop` first")
+    if other is None:
+        writing.append("night reopened", {"night": night})
+    return writing.get(Night, night)
 
 
 def budget_of(night: Night) -> ErrorBudget:

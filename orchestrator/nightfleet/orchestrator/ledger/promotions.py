@@ -30,6 +30,14 @@ def _settled(session: Session, entry: Entry, values: dict[str, Any]) -> None:
         session.get_one(Night, row.night).champion = row.to_commit
 
 
+@folds("promotions withdrawn")
+def _withdrawn(session: Session, _entry: Entry, values: dict[str, Any]) -> None:
+    for row in _from(session, values["promotion"]):
+        row.result = "withdrawn"
+    first = session.get_one(Promotion, values["promotion"])
+    session.get_one(Night, first.night).champion = first.from_commit
+
+
 @folds("promotion signed off")
 def _signed_off(session: Session, entry: Entry, values: dict[str, Any]) -> None:
     session.add(SignOff(**values, at_us=entry.at_us))
@@ -100,6 +108,53 @@ def sign_off(writing: Writing, promotion: int, *, accepted: bool, said_by: str, 
     values = {"id": number, "promotion": promotion, "accepted": accepted, "said_by": said_by, "reason": reason}
     writing.append("promotion signed off", values)
     return writing.get(SignOff, number)
+
+
+def withdraw(writing: Writing, promotion: int) -> list[Promotion]:
+    """Set the champion back to where it was before a promotion that a person rejected; that one and all after it.
+
+    UserError for one that is not in the champion, or that nobody rejected.
+    """
+    row = writing.get(Promotion, promotion)
+    if row.result != "swapped":
+        raise UserError(f"promotion {promotion} is {row.result}; it is not in the champion")
+    if not rejected(writing, row.candidate):
+        raise UserError(f"nobody rejected promotion {promotion}")
+    gone = _from(writing.session, promotion)
+    writing.append("promotions withdrawn", {"promotion": promotion})
+    return gone
+
+
+def to_withdraw(reading: Reading, night: int) -> Promotion | None:
+    """The first promotion in the champion that a person rejected."""
+    found = select(Promotion).where(Promotion.night == night, Promotion.result == "swapped").order_by(Promotion.id)
+    return next((row for row in reading.session.scalars(found) if rejected(reading, row.candidate)), None)
+
+
+def rejected(reading: Reading, candidate: int) -> bool:
+    """Whether the last that a person said about a candidate's promotion was no."""
+    said = (
+        select(SignOff.accepted)
+        .join(Promotion, Promotion.id == SignOff.promotion)
+        .where(Promotion.candidate == candidate)
+        .order_by(SignOff.id.desc())
+    )
+    return reading.session.scalar(said.limit(1)) is False
+
+
+def with_commit(reading: Reading, night: int, commit: str) -> Promotion | None:
+    """The promotion that made this commit the champion."""
+    found = select(Promotion).where(Promotion.night == night, Promotion.to_commit == commit)
+    return reading.session.scalars(found.order_by(Promotion.id.desc()).limit(1)).one_or_none()
+
+
+def _from(session: Session, promotion: int) -> list[Promotion]:
+    """A promotion and those after it that are in the champion."""
+    first = session.get_one(Promotion, promotion)
+    found = select(Promotion).where(
+        Promotion.night == first.night, Promotion.id >= promotion, Promotion.result == "swapped"
+    )
+    return list(session.scalars(found.order_by(Promotion.id)))
 
 
 def awaiting_sign_off(reading: Reading, night: int) -> list[Promotion]:

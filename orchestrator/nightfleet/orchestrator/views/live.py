@@ -134,7 +134,9 @@ class Live:
         with self._lock:
             here = self._standing.at_work
             # One that is heard of before the ledger's news of it were read comes back with its next word.
-            known = self._hearings = {number: one for number, one in self._hearings.items() if number in here}
+            known = self._hearings = {
+                number: one for number, one in self._hearings.items() if number in here or not number
+            }
             agents = dict(self._agents)
         if not agents:
             agents = {holder.holder: f"{holder.role}, task {holder.task}" for holder in self._standing.holders}

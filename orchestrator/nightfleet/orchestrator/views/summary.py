@@ -77,7 +77,7 @@ class Summary:
     driver: str
 
     @classmethod
-    def of(cls, ledger: Ledger, night: int, morning: Morning | None = None) -> "Summary":
+    def of(cls, ledger: Ledger, night: int) -> "Summary":
         """Read one moment of the ledger. MachineError where it cannot be read."""
         with ledger.read() as reading:
             status = queries.status(reading, night)
@@ -88,7 +88,7 @@ class Summary:
                 results=tuple(queries.results(reading, night)),
                 gate_seconds=queries.gate_seconds(reading, night),
                 budget=_budget(reading, night),
-                morning=morning,
+                morning=_morning(reading, night),
                 now_us=reading.now_us,
                 driven=False if drive is None else driver.goes_on(drive),
                 driver="" if drive is None else f"process {drive.pid} on {drive.host}",
@@ -186,6 +186,24 @@ def _steps(reading: Reading, night: int, awaiting: tuple[int, ...]) -> Iterator[
             report=found.report,
             awaits_sign_off=promotion.id in awaiting,
         )
+
+
+def _morning(reading: Reading, night: int) -> Morning | None:
+    """The last measurement, if it was of the champion that there is now."""
+    found = nights.morning(reading, night)
+    if found is None or found.champion != reading.get(Night, night).champion:
+        return None
+    return Morning(
+        gain=found.gain,
+        low=found.low,
+        high=found.high,
+        clock=found.clock or "",
+        pairs=found.pairs,
+        cases=found.cases,
+        identical=found.cases - found.diverged,
+        report=found.report,
+        why=found.reason,
+    )
 
 
 def _budget(reading: Reading, night: int) -> Budget | None:
