@@ -88,9 +88,11 @@ def hold(
 
     court = HarnessCourt(place, place.master(), brief=brief)
     holding = Holding(place, subject.program, subject.file, wishes, court, telling, _no_practice)
-    if join:
-        return holding.join()
-    return holding.hold().number
+    try:
+        return holding.join() if join else holding.hold().number
+    except KeyboardInterrupt:
+        console.print("everything so far is kept: the same command goes on with this night, `nightfleet stop` ends it")
+        raise
 
 
 def _no_practice(brief: "Brief") -> "Practice":

@@ -111,7 +111,7 @@ def _steps(standing: Standing) -> str:
 
 def _budgets(sight: Sight) -> list[str]:
     spent, standing = sight.standing.spent, sight.standing
-    words = [f"{spent.experiments} of {count(sight.limits.experiments, 'experiment')}"]
+    words = [f"{sum(standing.verdicts.values())} of {count(sight.limits.experiments, 'experiment')}"]
     indices = sum(number for number, _ in standing.reserved.values())
     alpha = max((used for _, used in standing.reserved.values()), default=0.0)
     words.append(f"{count(indices, 'timing')}, {alpha:.2g} of {standing.night.alpha:g} error budget")
