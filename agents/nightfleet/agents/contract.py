@@ -100,7 +100,8 @@ class Tried(Sheet):
     """A strategy that somebody tried or is trying, and what came of it.
 
     Attributes:
-        verdict: the judge's word; "running" while there is none, "failed" where no tree came of it.
+        verdict: the judge's word; "running" while there is none, "failed" where no tree came of it, "stale" where it
+            no longer fitted the baseline.
         gain: measured; None where it was not timed.
     """
 

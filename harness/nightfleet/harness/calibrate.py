@@ -58,7 +58,7 @@ POWER_RUNS = 200
 class Plan:
     """What to calibrate for. `cores`: those of a trial. Pairs end at the first stable count from `at_least` to `cap`.
 
-    `relink_pairs`: of each relink, see `layout`.
+    `relink_pairs`: of each relink, see `layout`. `layout`: what is known of it already; then nothing is relinked.
     """
 
     rules: Rules
@@ -68,6 +68,7 @@ class Plan:
     cap: int = MOST_PAIRS
     relink_pairs: int = RELINK_PAIRS_FOR_VERIFY
     power_runs: int = POWER_RUNS
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def conclude(measured: Measured, plan: Plan, relinked: Relinked | None = None) -
     started = time.monotonic()
     rules, pairs = measured.rules, measured.pairs
     noise = calibrate(pairs, rules, per_block=measured.per_block)
-    layout = (relinked or Relinked()).fit(rules, noise)
+    layout = plan.layout or (relinked or Relinked()).fit(rules, noise)
     calibration = replace(noise, layout_sd=layout.sd)
     # One trial without a figure is enough for a guard not to be held; what is found without it is found all the same.
     known = {quantity for by_quantity in noise.noise.values() for quantity in by_quantity}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nightfleet.harness import behaviour, repeats, sameness
+from nightfleet.harness.baselines import KeptOutcomes
 from nightfleet.harness.behaviour import Behaviour, Span
 from nightfleet.harness.built import Built, slower_build
 from nightfleet.harness.calibrations import Machine
@@ -138,9 +139,7 @@ class Gates:
             if not self.arena.tests:
                 gate.skip("the arena names none")
                 return
-            baseline, failed = self._tested("baseline", self._baseline)
-            if failed is not None:
-                raise UserError(f"tests: the baseline does not pass its own: {failed.why}")
+            baseline = self._baselines_outcomes()
             candidate, failed = self._tested("candidate", self._candidate)
             held = hold([" ".join(command) for command in self.arena.tests], baseline, candidate)
             gate.facts["commands"] = held.facts
@@ -150,6 +149,17 @@ class Gates:
             if held.against is not None:
                 gate.no("incorrect", f"tests: {held.against}")
             gate.reason = held.reason
+
+    def _baselines_outcomes(self) -> list[Outcomes]:
+        """What the baseline's tests came to, now or when it was tested first."""
+        kept = KeptOutcomes(self.request.state, self._baseline.whole_digest, self.arena.tests)
+        found = kept.load()
+        if found is None:
+            found, failed = self._tested("baseline", self._baseline)
+            if failed is not None:
+                raise UserError(f"tests: the baseline does not pass its own: {failed.why}")
+            kept.keep(found)
+        return found
 
     def limits(self) -> None:
         """Plain limits: changed lines, and the time of one build each, from nothing."""

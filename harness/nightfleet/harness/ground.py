@@ -159,7 +159,9 @@ class Ground:
         plain = self.workspace.build(self.baseline)
         with bench(plain, plain) as itself:
             measured = measure(itself, plan, self.cases.calibration, on_round=on_round)
-        fresh = conclude(measured, plan, self._relinked(plain, measured, plan.relink_pairs, bench, on_relink))
+        count = plan.relink_pairs
+        relinked = None if plan.layout else self._relinked(plain, measured, count, bench, on_relink)
+        fresh = conclude(measured, plan, relinked)
         calibrations.store(self._kept, self._key(plain), fresh)
         return fresh
 

@@ -13,6 +13,7 @@ from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import PAIRS_FOR_A_NIGHT, RELINK_PAIRS_FOR_A_NIGHT, Calibrated
 from nightfleet.harness.determinism import compare_with_itself
 from nightfleet.harness.ground import Ground
+from nightfleet.harness.layout import Layout
 from nightfleet.harness.report import Gate, new_id
 from nightfleet.harness.request import Request, Watch
 from nightfleet.harness.rounds import Bench, Round
@@ -20,6 +21,8 @@ from nightfleet.native import UserError
 
 # Fixed: cases of each workload that are run twice. `check` runs all of them.
 CASES = 1000
+# Timings that are simulated for each figure of power: nobody reads them before a night, `check` shows better ones.
+POWER_RUNS = 20
 # How far beyond the pairs that were asked for a calibration goes on where the noise is not steady.
 FURTHER = 1.5
 
@@ -39,6 +42,7 @@ def rehearse(
     watch: Watch,
     *,
     pairs: int = PAIRS_FOR_A_NIGHT,
+    layout: Layout | None = None,
     quiet: Callable[[], AbstractContextManager[object]],
 ) -> Overture:
     """Build the request's baseline, run some cases twice, and calibrate unless that was done before.
@@ -47,6 +51,7 @@ def rehearse(
         request: its candidate is not looked at.
         watch: told of each step.
         pairs: of the calibration, at least.
+        layout: of another baseline, to go by instead of relinking this one.
         quiet: entered for as long as is timed.
 
     Raises:
@@ -61,7 +66,7 @@ def rehearse(
     found = rehearsal.ground.kept(built)
     if found is None:
         with rehearsal.step("calibration"), quiet():
-            found = rehearsal.calibrate(pairs)
+            found = rehearsal.calibrate(pairs, layout)
     found, notes = rehearsal.ground.measurable(found)
     return Overture(found, cases, rehearsal.seconds, tuple(notes))
 
@@ -103,7 +108,7 @@ class _Rehearsal:
             )
         return seen.cases
 
-    def calibrate(self, pairs: int) -> Calibrated:
+    def calibrate(self, pairs: int, layout: Layout | None) -> Calibrated:
         """The baseline against itself, until the noise is known."""
 
         def waiting(why: str, waited_s: float) -> None:
@@ -118,7 +123,7 @@ class _Rehearsal:
         def bench(one: Built, other: Built) -> AbstractContextManager[Bench]:
             return self.ground.bench(one, other, new_id(), on_wait=waiting)
 
-        plan = self.ground.plan(pairs, round(FURTHER * pairs))
+        plan = replace(self.ground.plan(pairs, round(FURTHER * pairs)), power_runs=POWER_RUNS, layout=layout)
         if pairs >= PAIRS_FOR_A_NIGHT:
             plan = replace(plan, relink_pairs=RELINK_PAIRS_FOR_A_NIGHT)
         return self.ground.calibrate(plan, bench, on_round=tell, on_relink=tell_relinks)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from nightfleet.agents.contract import MOST_TRIED, ArenaSummary, Brief, Profile, Strategy, TaskLimits, Tried
-from nightfleet.orchestrator.ledger import Reading
+from nightfleet.orchestrator.ledger import Reading, candidates
 from nightfleet.orchestrator.ledger.tables import Candidate, Task, Verification
 from nightfleet.orchestrator.ledger.tables import Strategy as StrategyRow
 from nightfleet.orchestrator.ledger.tasks import Claim
@@ -89,9 +89,9 @@ def tried(reading: Reading, night: int) -> Iterator[Tried]:
 def _verdict(task: Task, candidate: Candidate | None) -> str:
     if candidate is None:
         return "failed" if task.state in {"done", "cancelled"} else "running"
-    if candidate.state in {"judged", "stale"}:
-        return candidate.verdict or candidate.state
-    return "running"
+    if candidate.state == "judged":
+        return candidate.verdict or "running"
+    return "stale" if candidate.state == "stale" else "running"
 
 
 def _conflict(found: Any) -> str:
@@ -111,7 +111,11 @@ def open_strategies(reading: Reading, night: int, most: int) -> list[StrategyRow
 
     Of one idea that was proposed several times the latest proposal counts: it was made on the latest baseline.
     """
-    given = select(StrategyRow.fingerprint).join(Task, Task.strategy == StrategyRow.id).where(Task.night == night)
+    given = (
+        select(StrategyRow.fingerprint)
+        .join(Task, Task.strategy == StrategyRow.id)
+        .where(Task.night == night, StrategyRow.id.not_in(candidates.dropped(night)))
+    )
     found = (
         select(StrategyRow)
         .where(StrategyRow.night == night, StrategyRow.fingerprint.not_in(given))

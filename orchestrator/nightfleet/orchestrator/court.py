@@ -8,6 +8,7 @@ from nightfleet.agents.contract import ArenaSummary, Profile
 from nightfleet.agents.profile import profile_baseline
 from nightfleet.harness.calibrate import PAIRS_FOR_A_NIGHT, PAIRS_FOR_VERIFY
 from nightfleet.harness.hearing import Hearing, journal_of
+from nightfleet.harness.layout import Layout
 from nightfleet.harness.morning import measure
 from nightfleet.harness.overture import Overture, rehearse
 from nightfleet.harness.pools import CasePools
@@ -94,17 +95,24 @@ class HarnessCourt:
     Args:
         place: where its builds, reports and journals are.
         master: the secret that all cases follow from.
-        brief: calibrate as for one verification and not as for a night.
+        brief: calibrate as for one verification and not as for a night, and relink the root alone.
     """
 
     def __init__(self, place: Place, master: bytes, *, brief: bool = False) -> None:
         self._place, self._master = place, master
-        self._pairs = PAIRS_FOR_VERIFY if brief else PAIRS_FOR_A_NIGHT
+        self._brief = brief
+        self._layout: Layout | None = None
 
     def rehearse(self, night: Night, program: Program, watch: Watch) -> Overture:
         """See `Court`."""
         request = self._request(program, night.champion, night.champion, OTHERS + night.number, f"{night.name}-root")
-        return rehearse(request, watch, pairs=self._pairs, quiet=self._place.quiet.silence)
+        quiet = self._place.quiet.silence
+        if not self._brief:
+            return rehearse(request, watch, pairs=PAIRS_FOR_A_NIGHT, quiet=quiet)
+        # The root's layout stands for that of its successors: relinking each of them takes longer than all else.
+        found = rehearse(request, watch, pairs=PAIRS_FOR_VERIFY, layout=self._layout, quiet=quiet)
+        self._layout = found.calibrated.summary.layout
+        return found
 
     def profile(self, commit: str, program: Program) -> Profile:
         """See `Court`."""

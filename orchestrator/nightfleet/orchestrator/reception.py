@@ -132,8 +132,10 @@ class _Reception:
         return len(fresh)
 
     def _was_given(self, writing: Writing, strategy: Strategy) -> bool:
+        """Whether somebody was given the same idea, and it was not lost under a promotion."""
         like = candidates.strategies_like(writing, self.night.number, strategy.fingerprint)
-        return any(tasks.of_strategy(writing, row.id) for row in like)
+        dropped = set(writing.session.scalars(candidates.dropped(self.night.number)))
+        return any(tasks.of_strategy(writing, row.id) for row in like if row.id not in dropped)
 
     def _submit(self, writing: Writing, made: _Made) -> int:
         outcome, strategy = self.report.outcome, self.strategy

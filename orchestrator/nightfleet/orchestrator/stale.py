@@ -5,9 +5,10 @@ run again as a new row, its changes carried over file by file; where they do not
 """
 
 from nightfleet.harness.scope import Scope
+from nightfleet.orchestrator.briefs import strategy_of
 from nightfleet.orchestrator.ledger import Reading, candidates, promotions, tasks
 from nightfleet.orchestrator.ledger.candidates import MOST_RERUNS, RERUN_VERDICTS
-from nightfleet.orchestrator.ledger.tables import Candidate, Night
+from nightfleet.orchestrator.ledger.tables import Candidate, Night, Strategy
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.repo.message import with_trailers
 from nightfleet.orchestrator.repo.rebase import Rebased, rebase
@@ -73,10 +74,17 @@ def run_again(place: Place, candidate: Candidate, scope: Scope) -> Candidate | N
 def _leave(place: Place, candidate: Candidate, why: str, moved: Rebased | None = None) -> None:
     with place.ledger.write() as writing:
         candidates.move(writing, candidate.id, "stale", why)
-        if moved is not None and moved.conflicts and candidate.strategy is not None:
+        # An exact recipe does not fit any more; whoever made it will propose it for the new baseline.
+        if moved is not None and moved.conflicts and _has_words(writing, candidate):
             shown = [{"path": one.path, "theirs": one.theirs, "ours": one.ours} for one in moved.conflicts[:MOST_FILES]]
             brief = {"conflict": {"candidate": candidate.number, "files": shown}}
             tasks.post(writing, candidate.night, "worker", brief, strategy=candidate.strategy)
+
+
+def _has_words(reading: Reading, candidate: Candidate) -> bool:
+    """Whether a worker could carry its strategy over."""
+    strategy = None if candidate.strategy is None else reading.get(Strategy, candidate.strategy)
+    return strategy is not None and not strategy_of(strategy).recipe
 
 
 def _why(moved: Rebased) -> str:

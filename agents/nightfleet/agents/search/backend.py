@@ -75,7 +75,8 @@ class SearchBackend:
 
     def _scout(self, brief: Brief, desk: Desk) -> Outcome:
         sources = read_sources(brief.tree, brief.arena.scope)
-        tried = {one.fingerprint for one in brief.tried}
+        # What lost its place under a promotion may have one in the tree of now.
+        tried = {one.fingerprint for one in brief.tried if one.verdict != "stale"}
         fresh: dict[str, Change] = {}
         beat = time.monotonic()
         for change in self.changes(brief, sources):

@@ -9,8 +9,8 @@ scope, incorrect, ...) and, before it got its due, `stale`: its baseline was rep
 
 from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
 
 from nightfleet.native import UserError
 from nightfleet.orchestrator.ledger.entries import canonical
@@ -169,6 +169,15 @@ def with_verdict(reading: Reading, night: int, *verdicts: str) -> list[Candidate
     """The candidates whose latest verdict is any of these, by number."""
     found = select(Candidate).where(Candidate.night == night, Candidate.verdict.in_(verdicts))
     return list(reading.session.scalars(found.order_by(Candidate.number)))
+
+
+def dropped(night: int) -> Select[int | None]:
+    """A query for the strategies whose last candidate is stale and was not run again: they may be proposed anew."""
+    later = aliased(Candidate)
+    again = select(later.id).where(later.strategy == Candidate.strategy, later.id > Candidate.id)
+    return select(Candidate.strategy).where(
+        Candidate.night == night, Candidate.state == "stale", Candidate.strategy.is_not(None), ~again.exists()
+    )
 
 
 def with_tree(reading: Reading, night: int, tree: str) -> list[Candidate]:
