@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from nightfleet.agents.contract import Brief, Changed, Desk, Nothing, Practice, Proposed, Report, Strategy, fit
 from nightfleet.harness.report import Gain, Verification
 from nightfleet.harness.request import Watch
-from nightfleet.orchestrator import holding
 from nightfleet.orchestrator.court import Matter, Sitting
 from nightfleet.orchestrator.fleet import Seat
 from nightfleet.orchestrator.holding import Holding, Wishes
@@ -204,4 +202,4 @@ def running(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 if __name__ == "__main__":
     night = holding_in(Path(sys.argv[1]))
-    print(night.hold().ending, threading.active_count(), holding.__name__, flush=True)
+    sys.stdout.write(f"{night.hold().ending}\n")

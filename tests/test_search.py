@@ -241,6 +241,20 @@ def test_a_profile_decides_the_order() -> None:
     assert weight(Place("a", everywhere=True), by_name) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("symbol", "found"),
+    [
+        ("core::ptr::drop_in_place<crate::yard::Yard>", True),
+        ("<crate::yard::Yard as core::clone::Clone>::clone", True),
+        ("core::ptr::drop_in_place<crate::yard::Yardstick>", False),
+        ("crate::yard::Yard::step", False),
+    ],
+)
+def test_a_type_that_is_copied_weighs_what_its_copies_cost(symbol: str, found: bool) -> None:
+    profile = Profile(source="callgrind", shares=(Share(path="?", function=symbol, share=0.4),))
+    assert (weight(Place("src/yard.rs", line=3, copies="Yard"), profile) > 0.4) == found
+
+
 def test_links_and_what_is_outside_edit_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.rs").write_text("fn a() {}\n")

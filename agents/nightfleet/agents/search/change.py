@@ -22,6 +22,7 @@ class Place:
         last: last line of the same.
         depth: loops around it.
         everywhere: it concerns the whole program, like a compiler's flag.
+        copies: the type whose copies it is about: they are made and dropped elsewhere than where the type stands.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Place:
     last: int = 1
     depth: int = 0
     everywhere: bool = False
+    copies: str = ""
 
     @classmethod
     def of(cls, path: str, node: SgNode) -> "Place":

@@ -7,6 +7,7 @@ refuse what does not fit.
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 
 from ast_grep_py import SgNode
@@ -116,7 +117,7 @@ def shared_fields(texts: dict[str, str]) -> Iterator[Change]:
             may_break="Nothing: what is shared is copied before it is changed. Does not build where it is given away.",
             risk="Counting who shares it costs where clones are few, and each change asks whether it is shared.",
             gain=0.06,
-            place=Place.of(path, struct),
+            place=replace(Place.of(path, struct), copies=_text(struct, "name")),
             key=f"{_text(struct, 'name')}.{name}",
             files=changed,
         )

@@ -5,6 +5,7 @@ taken to be where the time goes.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -18,6 +19,8 @@ FLOOR = 0.02
 SAMENESS = 0.85
 # Fixed: a guess.
 INLINED = 0.3
+# Fixed: a guess at what copies cost where no profile says it: a type that can be cloned is cloned somewhere.
+COPIED = 0.2
 
 
 def ranked(changes: Iterable[Change], profile: Profile | None, seed: int) -> list[Change]:
@@ -38,6 +41,8 @@ def weight(place: Place, profile: Profile | None) -> float:
     if place.everywhere:
         return 1.0
     if profile is None or not profile.shares:
+        if place.copies:
+            return COPIED
         # A loop in a function of forty lines stands for a third of a program.
         size = min(1.0, (place.last - place.first + 1) / 120)
         return min(1.0, FLOOR + size * (1 + place.depth) / 2)
@@ -51,7 +56,14 @@ def share(place: Place, profile: Profile) -> float:
     named = [one.share for one in inside if _name(one) == place.function]
     # A function that no profiler saw was inlined into its callers, which are often in the same file.
     around = [INLINED * one.share for one in inside] if place.function and not named else []
-    return max([lines, *named, *around])
+    # What making and dropping copies of a type costs is said by symbols that name it, wherever they are.
+    copies = [one.share for one in profile.shares if place.copies and _copies(one.function, place.copies)]
+    return max([lines, *named, *around, *copies])
+
+
+def _copies(symbol: str, name: str) -> bool:
+    """Whether a symbol is about copies of a type: its clone, or its drop."""
+    return re.search(rf"\b{re.escape(name)}\b", symbol) is not None and re.search(r"(?i)clone|drop", symbol) is not None
 
 
 def _name(one: Share) -> str:

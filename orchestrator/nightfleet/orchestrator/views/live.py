@@ -142,7 +142,7 @@ class Live:
             agents = {holder.holder: f"{holder.role}, task {holder.task}" for holder in self._standing.holders}
         # What is no candidate's (0), the baseline's rehearsal and the champion's measurement, the ledger does not know.
         others = [one for number, one in known.items() if not number and one.words != "done"]
-        heard = (*others, *(known.get(number) or Hearing(number, *reversed(at)) for number, at in here.items()))
+        heard = (*others, *(known.get(number) or Hearing(number, at[1], at[0]) for number, at in here.items()))
         return Sight(self._standing, self._limits, agents, heard)
 
 
