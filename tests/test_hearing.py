@@ -97,6 +97,19 @@ def test_a_killed_timing_goes_on_where_it_was(
     assert speed["blocks"] == before.heading["terms"]["blocks"] != []
 
 
+def test_a_report_that_was_cut_short_is_written_anew(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_clock(monkeypatch, lambda: Bench(gain=0.12))
+    left = tiny.state / "reports" / "v1"
+    left.mkdir(parents=True)
+    for name in (".nightfleet-7-0.tmp", "digests-9.npy", "report.draft"):
+        (left / name).touch()
+    once = hearing(tiny, "half", "v1")
+    heard(once)
+    assert {path.name for path in left.iterdir()} == {"report.json", "digests-0.npy", "digests-1.npy"}
+    with pytest.raises(ValueError, match="timed once"):
+        once.time(ALPHA)
+
+
 def test_so_does_one_killed_in_another_layout(tiny: Tiny, open_ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = killed(tiny, 34, gain=0.5)
     before = journal(tiny, "extraordinary")

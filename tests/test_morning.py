@@ -55,10 +55,18 @@ def test_a_nights_gain_is_measured_on_four_times_the_cases_and_audited(tiny: Tin
     # What was compared can be drawn and run again, and is not what another number of times would have drawn.
     repository, folder = Repository.find(tiny.root)
     papers = Papers.of_folder(directory)
-    assert Retrial(papers, lambda name: find_tree(name, repository, folder), tiny.root, tiny.state).rerun(50).holds
+    retrial = Retrial(papers, lambda name: find_tree(name, repository, folder), tiny.root, tiny.state)
+    assert retrial.rerun(50).holds
+    assert retrial.case(min(_cases(tiny, 4) - _cases(tiny, 1))).same
     for times in (1, 3, 0, 4.0):
         edit(directory, _says(times), forged=True)
         assert [check.name for check in account_of(directory).failed] == ["cases"]
+
+
+def _cases(tiny: Tiny, times: int) -> set[int]:
+    request = tiny.request("main")
+    (span,) = CasePools(request.arena, request.baseline, request.master, 0, times=times).behaviour()
+    return {int(case) for case in span.cases}
 
 
 def _says(times: float) -> Callable[[Content], object]:
@@ -66,12 +74,7 @@ def _says(times: float) -> Callable[[Content], object]:
 
 
 def test_a_case_that_only_the_fourth_part_has_is_seen(tiny: Tiny) -> None:
-    request = tiny.request("main")
-    once, more = (
-        set(CasePools(request.arena, request.baseline, request.master, 0, times=times).behaviour()[0].cases.tolist())
-        for times in (1, 4)
-    )
-    case = min(more - once)
+    case = min(_cases(tiny, 4) - _cases(tiny, 1))
     found, _ = measured(tiny, tiny.branch("rare", {"tiny.c": doing(f"if (number == {case}u) number++;")}))
     assert (found.verdict, found.diverged) == ("incorrect", 1)
 

@@ -62,7 +62,7 @@ class Hearing:
 
     def __init__(self, request: Request, watch: Watch, *, gates: Callable[[Request, Watch], Gates] = Gates) -> None:
         self._gates = gates(request, watch)
-        self._ready = self._heard = False
+        self._ready = self._begun = self._heard = False
 
     def prepare(self) -> bool:
         """Scope, build, smoke, behaviour, tests, limits: on the cores of the calling thread, without the lease.
@@ -120,6 +120,9 @@ class Hearing:
             nightfleet.native.UserError: the baseline cannot be judged.
         """
         self._check_ready()
+        if self._begun:
+            raise ValueError("a hearing is timed once; another one with the timing's name goes on from there")
+        self._begun = True
         gates = self._gates
         try:
             gates.speed(alpha, quiet, beyond)

@@ -166,7 +166,7 @@ def write_report(
     sample: tuple[Mapping[str, Any], ...] = (),
     patch: str | None = None,
 ) -> str:
-    """Write a report into `directory`, which is made; return its root digest.
+    """Write a report into `directory`, which is made, or emptied; return its root digest.
 
     Args:
         directory: where; its parent is there already.
@@ -183,6 +183,9 @@ def write_report(
         nightfleet.native.MachineError: the same for a digest array.
     """
     directory.mkdir(mode=0o700, exist_ok=True)
+    for leftover in directory.iterdir():
+        # Of a writing that was cut short, or of the same request before it was gone on with.
+        leftover.unlink()
     files = {}
     for number, array in enumerate(arrays):
         name = f"digests-{number}.npy"
