@@ -40,8 +40,10 @@ def core() -> int:
     return min(cores)
 
 
+# A trial may have more cores than the thread that prepares it: the lease is another's.
+@pytest.mark.parametrize("cores", [1, 2])
 def test_what_prepares_a_candidate_keeps_to_its_cores(
-    open_ground: Path, monkeypatch: pytest.MonkeyPatch, core: int
+    open_ground: Path, monkeypatch: pytest.MonkeyPatch, core: int, cores: int
 ) -> None:
     slots: list[list[int]] = []
 
@@ -51,8 +53,7 @@ def test_what_prepares_a_candidate_keeps_to_its_cores(
 
     monkeypatch.setattr(behaviour, "Sandbox", sandbox)
     mask = os.sched_getaffinity(0)
-    # A trial may have more cores than the thread that prepares it: the lease is another's.
-    tested = f"cores: 2\ntests: [\"grep -q '^{LINE}.{core}$' /proc/self/status\"]"
+    tested = f"cores: {cores}\ntests: [\"grep -q '^{LINE}.{core}$' /proc/self/status\"]"
     program = PROGRAM.replace("behaviour: exact", tested)
     makefile = f"{MAKEFILE}\tgrep {LINE} /proc/self/status > built-on\n"
     tiny = Tiny(open_ground / "tiny", {**FILES, "program.md": program, "Makefile": makefile})

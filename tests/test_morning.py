@@ -9,6 +9,7 @@ from clocked import Bench, on_clock
 from paperwork import Content, account_of, edit
 from tiny import FILES, HALF, PROGRAM, SOURCE, Tiny, doing
 
+from nightfleet.harness.audit import draws
 from nightfleet.harness.audit.papers import Papers
 from nightfleet.harness.audit.retrial import Retrial
 from nightfleet.harness.folder import find_tree
@@ -58,9 +59,15 @@ def test_a_nights_gain_is_measured_on_four_times_the_cases_and_audited(tiny: Tin
     retrial = Retrial(papers, lambda name: find_tree(name, repository, folder), tiny.root, tiny.state)
     assert retrial.rerun(50).holds
     assert retrial.case(min(_cases(tiny, 4) - _cases(tiny, 1))).same
-    for times in (1, 3, 0, 4.0):
+    for times in (1, 3, 0):
         edit(directory, _says(times), forged=True)
         assert [check.name for check in account_of(directory).failed] == ["cases"]
+
+
+@pytest.mark.parametrize("times", [0, -1, 4.0, True, "4", None])
+def test_no_report_has_less_than_the_programs_cases(times: object) -> None:
+    with pytest.raises(ValueError, match="counts from 1"):
+        draws.times({"times": times})
 
 
 def _cases(tiny: Tiny, times: int) -> set[int]:
@@ -69,7 +76,7 @@ def _cases(tiny: Tiny, times: int) -> set[int]:
     return {int(case) for case in span.cases}
 
 
-def _says(times: float) -> Callable[[Content], object]:
+def _says(times: int) -> Callable[[Content], object]:
     return lambda content: content["subject"].update(times=times)
 
 
