@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nightfleet.native import UserError
 from nightfleet.orchestrator.ledger import Reading, candidates, nights, promotions, tasks
 from nightfleet.orchestrator.ledger.tables import Candidate, Night
+from nightfleet.orchestrator.loans import Loans
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
 from nightfleet.orchestrator.promotion import finish, set_back
@@ -93,7 +94,10 @@ def recover(place: Place, night: Night) -> list[str]:
     set_back(place)
     for number, commit in kept:
         place.references.keep_candidate(night.name, number, commit)
-    reclaimed = place.trees.reclaim()
+    # What is lent to agents from outside lasts for as long as their claims do, whoever drives the night.
+    loans = Loans(place)
+    loans.tidy()
+    reclaimed = place.trees.reclaim(lambda name: any(loan.tree == name for loan in loans))
     if reclaimed:
         said.append(f"{len(reclaimed)} agents' trees of ended processes are removed")
     return said

@@ -63,3 +63,12 @@ class ProgramFile:
         except OSError:
             return None
         return None if found is None else (found.st_mtime_ns, found.st_size)
+
+
+def read_back(place: Place, night: int) -> Program:
+    """What a night goes by now, as it read it last: not what lies in the folder. UserError if it has read nothing."""
+    with place.ledger.read() as reading:
+        text = nights.program_text(reading, night)
+    if text is None:
+        raise UserError(f"the night of {place.here} has read no program.md yet; type `nightfleet launch`")
+    return load_program(text)

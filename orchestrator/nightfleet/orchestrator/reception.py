@@ -37,7 +37,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Received:
-    """What came of a report. `candidate` is the number of the one that was made, `strategies` how many are new."""
+    """What came of a report. `candidate` is the number of the one that was made, `strategies` how many are kept."""
 
     said: str
     candidate: int | None = None
@@ -45,7 +45,7 @@ class Received:
 
 
 def receive(place: Place, program: Program, work: Work, report: Report, key: str) -> Received:
-    """Take in a report. Sent again under the same key it changes nothing.
+    """Take in a report. Sent again under the same key it changes nothing, and the answer is the same.
 
     Raises:
         nightfleet.orchestrator.ledger.tasks.RefusedError: the task is not the sender's any more.
@@ -56,6 +56,26 @@ def receive(place: Place, program: Program, work: Work, report: Report, key: str
         night = reading.get(Night, task.night)
         strategy = None if task.strategy is None else reading.get(StrategyRow, task.strategy)
     return _Reception(place, program, work, report, night, strategy).take_in(key)
+
+
+def received_before(place: Place, work: Work, report: Report, key: str) -> Received | None:
+    """What was answered to the same report under the same key; None if the task has none yet.
+
+    Raises:
+        nightfleet.orchestrator.ledger.tasks.RefusedError: the task has another report.
+    """
+    with place.ledger.write() as writing:
+        return _answered(writing, work, report, key)
+
+
+def _answered(writing: Writing, work: Work, report: Report, key: str) -> Received | None:
+    accepted = writing.session.get(Submission, work.task)
+    if accepted is None:
+        return None
+    tasks.submit(writing, work.task, work.token, key, report.model_dump(mode="json"))
+    made = candidates.of_report(writing, accepted.sequence)
+    kept = len(candidates.proposed_in(writing, work.task))
+    return Received(writing.get(Task, work.task).reason, None if made is None else made.number, kept)
 
 
 @dataclass(frozen=True)
@@ -79,14 +99,14 @@ class _Reception:
         made, said = self._made()
         work = self.work
         with self.place.ledger.write() as writing:
-            before = writing.session.get(Submission, work.task)
+            before = _answered(writing, work, self.report, key)
+            if before is not None:
+                return before
             same = [] if made is None else candidates.with_tree(writing, self.night.number, made.tree)
             running = next((one for one in same if one.state != "stale"), None)
             if running is not None:
                 said, made = f"the same tree as candidate {running.number}", None
             tasks.submit(writing, work.task, work.token, key, self.report.model_dump(mode="json"), said=said)
-            if before is not None:
-                return Received("it was received before")
             new = self._propose(writing)
             candidate = None if made is None else self._submit(writing, made)
         if candidate is not None and made is not None:

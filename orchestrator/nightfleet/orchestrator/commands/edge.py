@@ -24,6 +24,7 @@ from nightfleet.orchestrator.commands.audit import audit
 from nightfleet.orchestrator.commands.check import check
 from nightfleet.orchestrator.commands.demo import demo
 from nightfleet.orchestrator.commands.launch import launch
+from nightfleet.orchestrator.commands.outside import claim, heartbeat, practice, release, submit
 from nightfleet.orchestrator.commands.probe import probe
 from nightfleet.orchestrator.commands.selftest import selftest
 from nightfleet.orchestrator.commands.verify import verify
@@ -53,14 +54,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(audit, name="audit")
-app.command()(check)
-app.command()(demo)
-app.command()(launch)
-app.command()(probe)
-app.command()(selftest)
-app.command()(stop)
 app.command()(branch)
+app.command()(check)
+app.command()(claim)
+app.command()(demo)
+app.command()(heartbeat)
+app.command()(launch)
+app.command()(practice)
+app.command()(probe)
+app.command()(release)
+app.command()(selftest)
 app.command()(signoff)
+app.command()(stop)
+app.command()(submit)
 app.command()(verify)
 
 

@@ -15,7 +15,6 @@ from rich.text import Text
 from nightfleet.orchestrator.commands.subject import find_subject
 
 if TYPE_CHECKING:
-    from nightfleet.agents.contract import Brief, Practice
     from nightfleet.orchestrator.budget import Limits
     from nightfleet.orchestrator.commands.subject import Subject
     from nightfleet.orchestrator.holding import Wishes
@@ -81,22 +80,19 @@ def hold(
     """Hold a night here, before people's eyes; its number. `brief`: calibrate as for one verification."""
     from nightfleet.orchestrator.court import HarnessCourt
     from nightfleet.orchestrator.holding import Holding
+    from nightfleet.orchestrator.practice import in_process
     from nightfleet.orchestrator.views.live import Live
 
     def telling(night: "NightRow", limits: "Limits") -> Live:
         return Live(console, place.ledger, night.number, ends_at_us=limits.ends_at_us, experiments=limits.experiments)
 
     court = HarnessCourt(place, place.master(), brief=brief)
-    holding = Holding(place, subject.program, subject.file, wishes, court, telling, _no_practice)
+    holding = Holding(place, subject.program, subject.file, wishes, court, telling, in_process(place))
     try:
         return holding.join() if join else holding.hold().number
     except KeyboardInterrupt:
         console.print("everything so far is kept: the same command goes on with this night, `nightfleet stop` ends it")
         raise
-
-
-def _no_practice(brief: "Brief") -> "Practice":
-    raise NotImplementedError(brief.task)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Steps that were cut short go back to `submitted` or `waiting`. From anywhere a c
 scope, incorrect, ...) and, before it got its due, `stale`: its baseline was replaced, and a new row runs it again.
 """
 
+import json
 from typing import Any, Literal, TypeAlias, get_args
 
 from sqlalchemy import Select, select
@@ -83,6 +84,11 @@ def strategies_like(reading: Reading, night: int, fingerprint: str) -> list[Stra
     return list(reading.session.scalars(like.order_by(Strategy.id)))
 
 
+def proposed_in(reading: Reading, task: int) -> list[Strategy]:
+    """The strategies that one scouting brought, the best first."""
+    return list(reading.session.scalars(select(Strategy).where(Strategy.scouting == task).order_by(Strategy.id)))
+
+
 def submit(
     writing: Writing,
     night: int,
@@ -135,6 +141,15 @@ def submit(
     }
     writing.append("candidate submitted", values)
     return writing.get(Candidate, key)
+
+
+def of_report(reading: Reading, report: int) -> Candidate | None:
+    """The candidate that came of a report, by the report's entry: it is the next one. Re-runs come of no report."""
+    entry = reading.session.get(Entry, report + 1)
+    if entry is None or entry.kind != "candidate submitted":
+        return None
+    values = json.loads(entry.payload)
+    return reading.get(Candidate, values["id"]) if values["rebased_from"] is None else None
 
 
 def next_number(reading: Reading, night: int) -> int:

@@ -119,12 +119,12 @@ def next_free(reading: Reading, night: int, role: str) -> Task | None:
 
 def heartbeat(writing: Writing, task: int, token: int, lease_s: float) -> int:
     """Hold a task for `lease_s` from now on; return when that ends (us). RefusedError for who does not hold it."""
-    return _lease(writing, _held(writing, task, token).id, lease_s)
+    return _lease(writing, held(writing, task, token).id, lease_s)
 
 
 def release(writing: Writing, task: int, token: int, reason: str = "") -> None:
     """Give a task back. RefusedError for who does not hold it."""
-    _held(writing, task, token)
+    held(writing, task, token)
     _put_back(writing, task, reason)
 
 
@@ -153,7 +153,7 @@ def submit(writing: Writing, task: int, token: int, key: str, report: Any, *, sa
         if accepted.digest != _digest(text):
             raise RefusedError(f"task {task} has another report under the key {key!r}; a new report needs a new key")
         return _receipt(accepted)
-    _held(writing, task, token)
+    held(writing, task, token)
     writing.append("report submitted", {"task": task, "token": token, "key": key, "said": said, "report": text})
     _drop_lease(writing, task)
     return _receipt(writing.session.get_one(Submission, task))
@@ -181,6 +181,21 @@ def free_tasks(now_us: int) -> Select[Task]:
     return select(Task).outerjoin(Lease, Lease.task == Task.id).where(free)
 
 
+def held(reading: Reading, number: int, token: int) -> Task:
+    """A task in the hands of whoever has this token. RefusedError says why it is not."""
+    task = reading.get(Task, number)
+    if task.state == "claimed" and task.token == token:
+        return task
+    if token > task.token:
+        why = f"token {token} was not given out; the last one was {task.token}"
+    elif token < task.token:
+        holds = f"{task.holder} has it" if task.state == "claimed" else f"it is {task.state}"
+        why = f"token {token} is old: it was claimed again with token {task.token}, and {holds}"
+    else:
+        why = f"it is {task.state}{task.reason and f' ({task.reason})'}"
+    raise RefusedError(f"task {number} is not yours any more: {why}")
+
+
 def of_strategy(reading: Reading, strategy: int) -> bool:
     """Whether anybody was given this strategy."""
     return reading.session.scalar(select(Task.id).where(Task.strategy == strategy).limit(1)) is not None
@@ -195,18 +210,6 @@ def report_of(reading: Reading, task: int) -> str | None:
     """The report that a task accepted, JSON; None as long as there is none."""
     accepted = reading.session.get(Submission, task)
     return None if accepted is None else str(json.loads(reading.get(Entry, accepted.sequence).payload)["report"])
-
-
-def _held(writing: Writing, number: int, token: int) -> Task:
-    task = writing.get(Task, number)
-    if task.state == "claimed" and task.token == token:
-        return task
-    if token != task.token:
-        held = f"{task.holder} has it" if task.state == "claimed" else f"it is {task.state}"
-        why = f"token {token} is old: it was claimed again with token {task.token}, and {held}"
-    else:
-        why = f"it is {task.state}{task.reason and f' ({task.reason})'}"
-    raise RefusedError(f"task {number} is not yours any more: {why}")
 
 
 def _put_back(writing: Writing, task: int, reason: str) -> None:

@@ -50,13 +50,8 @@ def snapshot(door: Door, folder: Path, parent: str, scope: Scope, *, message: st
         MachineError: git or the disk failed.
     """
     before = door.tree(parent)
-    # A large file of the parent's has to be read to find it unchanged; what is larger than any is changed anyway.
-    most = max([FILE_BYTES, *(entry.size for entry in before.entries.values())])
     try:
-        found = Folder(
-            folder, looks_at=lambda path: _concerns(scope, path), reads_up_to=most, names=git_name(door.form)
-        ).tree()
-        after = Tree(found.name, {**_untouchable(before, scope), **found.entries})
+        after = tree_of(door, folder, parent, scope)
     except UserError as error:
         # The tree is at fault: too much, too deep, not readable.
         return Snapshot(None, (), (Objection("", str(error)),))
@@ -66,6 +61,21 @@ def snapshot(door: Door, folder: Path, parent: str, scope: Scope, *, message: st
     changes = changes_in(laid.tree, laid.changed, door.checkout.subfolder)
     when_s = door.time_of(parent) + 1
     return Snapshot(door.commit(parent, message, who=who, when_s=when_s, changes=changes), laid.changed, ())
+
+
+def tree_of(door: Door, folder: Path, parent: str, scope: Scope) -> Tree:
+    """A worker's tree as it is now: what may be changed from the folder, all else the parent's.
+
+    Raises:
+        UserError: the parent cannot be read; or there is too much in the folder, too deep, or not readable.
+    """
+    before = door.tree(parent)
+    # A large file of the parent's has to be read to find it unchanged; what is larger than any is changed anyway.
+    most = max([FILE_BYTES, *(entry.size for entry in before.entries.values())])
+    found = Folder(
+        folder, looks_at=lambda path: _concerns(scope, path), reads_up_to=most, names=git_name(door.form)
+    ).tree()
+    return Tree(found.name, {**_untouchable(before, scope), **found.entries})
 
 
 def changes_in(tree: Tree, changed: tuple[str, ...], subfolder: str) -> dict[str, Content | None]:

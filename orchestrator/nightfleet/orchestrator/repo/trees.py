@@ -4,7 +4,9 @@ Each holds the arena's files of one commit, and a `.git` of its own with one com
 alternates, no way to the user's objects. They are copies of a template that is made once for each baseline.
 
 A tree belongs to the process that made it. Its lock file says whose it is for people; that the kernel lets go of the
-lock when the process ends, however it ends, is what counts: what nobody holds is removed at the next start.
+lock when the process ends, however it ends, is what counts: what nobody holds is removed at the next start. Only a tree
+that was lent to somebody outside outlives its process: its lock file says so, and by which state directory, and it is
+removed once that place no longer knows of the loan. The file is beside the tree, where a confined agent cannot write.
 """
 
 import hashlib
@@ -12,7 +14,9 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nightfleet.harness.copies import copy_tree, disk, remove
 from nightfleet.harness.store import Hold, Store
@@ -25,6 +29,9 @@ from nightfleet.orchestrator.repo.refs import RUN
 TEMPLATE_BYTES = 2 << 30
 _LOCK = ".lock"
 _MADE = ".git/HEAD"
+_NAME = re.compile(r".+\.[0-9a-f]{12}")
+# In a lock file: which state directory a tree was lent by.
+_LENT_BY = "lent_by"
 CONFIG = """\
 [core]
 \trepositoryFormatVersion = 0
@@ -46,15 +53,22 @@ AUTHOR = {
 
 
 class AgentTree:
-    """One tree, until `remove` or the end of the process.
+    """One tree, until `remove` or, unless it is lent, the end of the process.
 
     Attributes:
         folder: what the agent gets, and all that it gets.
+        name: of the tree among all of them.
     """
 
-    def __init__(self, folder: Path, lock: Path, hold: Hold) -> None:
-        self.folder = folder
-        self._lock, self._hold = lock, hold
+    def __init__(self, folder: Path, lock: Path, hold: Hold, state: Path) -> None:
+        self.folder, self.name = folder, folder.parent.name
+        self._lock, self._hold, self._state = lock, hold, state
+
+    def lend(self) -> None:
+        """Let it outlive this process: it stays for as long as the caller of `AgentTrees.reclaim` knows its name."""
+        with disk():
+            self._lock.write_text(json.dumps({**_read(self._lock), _LENT_BY: str(self._state)}) + "\n")
+        self._hold.release()
 
     def remove(self) -> None:
         """Remove the tree, whatever its agent left there. May be called twice.
@@ -93,7 +107,7 @@ class AgentTrees:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             root.chmod(0o700)
             self._templates = Store(root / "templates")
-        self.root = root
+        self.root, self._state = root, state
 
     def make(self, run: str, baseline: Tree) -> AgentTree:
         """A new tree with the files of an arena.
@@ -111,16 +125,47 @@ class AgentTrees:
             with_gate = self._gate()
             try:
                 hold = _alone(lock)
-                lock.write_text(json.dumps({"run": run, **_owner()}) + "\n")
+                lock.write_text(json.dumps({"run": run, "of": baseline.name, **_owner()}) + "\n")
                 place.mkdir(mode=0o700)
             finally:
                 with_gate.release()
             copy_tree(self._templates.place(template[0]), place / "tree", share=True)
             template[1].release()
-        return AgentTree(place / "tree", lock, hold)
+        return AgentTree(place / "tree", lock, hold, self._state)
 
-    def reclaim(self) -> list[str]:
+    def folder(self, name: str) -> Path:
+        """The tree of a name, as its agent got it. UserError for what names none."""
+        if _NAME.fullmatch(name) is None or "/" in name:
+            raise UserError(f"{name!r} names no agent's tree")
+        return self.root / name / "tree"
+
+    def commit_of(self, folder: Path) -> str:
+        """The name of the baseline that a tree was made from, as `make` was given it. UserError where nobody knows."""
+        found = _read(folder.parent.with_name(f"{folder.parent.name}{_LOCK}")).get("of")
+        if not isinstance(found, str):
+            raise UserError(f"nobody knows what {folder} was made from")
+        return found
+
+    def discard(self, name: str) -> None:
+        """Remove a tree that was lent, whatever its agent left there; nothing happens if it is not there.
+
+        Raises:
+            MachineError: something still writes there.
+        """
+        place = self.folder(name).parent
+        with disk():
+            gate = self._gate()
+            try:
+                self._reclaim(place, lambda _: False)
+            finally:
+                gate.release()
+
+    def reclaim(self, lent: Callable[[str], bool] = lambda _: False) -> list[str]:
         """Remove the trees that no living process holds, and templates beyond the limit.
+
+        Args:
+            lent: whether the tree of a name, lent by this state directory, is still somebody's. Those that others lent
+                are theirs to remove, for as long as there are such others.
 
         Returns:
             The names of the runs that they were made for, one for each tree.
@@ -133,26 +178,37 @@ class AgentTrees:
             gate = self._gate()
             try:
                 for place in sorted(self.root.iterdir()):
-                    if place.is_dir() and re.fullmatch(r".+\.[0-9a-f]{12}", place.name):
-                        runs += self._reclaim(place)
+                    if place.is_dir() and _NAME.fullmatch(place.name):
+                        runs += self._reclaim(place, lent)
                 for lock in self.root.glob(f"*.*{_LOCK}"):
                     if not lock.with_name(lock.name.removesuffix(_LOCK)).exists():
-                        self._reclaim(lock.with_name(lock.name.removesuffix(_LOCK)))
+                        self._reclaim(lock.with_name(lock.name.removesuffix(_LOCK)), lambda _: False)
             finally:
                 gate.release()
             self._templates.collect(_size, TEMPLATE_BYTES)
         return runs
 
-    def _reclaim(self, place: Path) -> list[str]:
+    def _reclaim(self, place: Path, lent: Callable[[str], bool]) -> list[str]:
         lock = place.with_name(place.name + _LOCK)
         hold = Hold.take(lock, "alone", wait=False)
         if hold is None:
             return []
-        existed = place.exists()
-        remove(place)
-        lock.unlink(missing_ok=True)
-        hold.release()
+        try:
+            # Only now: who lends a tree says so before letting go of the lock.
+            if self._is_lent(place.name, lock, lent):
+                return []
+            existed = place.exists()
+            remove(place)
+            lock.unlink(missing_ok=True)
+        finally:
+            hold.release()
         return [place.name.rpartition(".")[0]] if existed else []
+
+    def _is_lent(self, name: str, lock: Path, lent: Callable[[str], bool]) -> bool:
+        lender = _read(lock).get(_LENT_BY)
+        if lender is None:
+            return False
+        return lent(name) if lender == str(self._state) else Path(lender).exists()
 
     def _gate(self) -> Hold:
         """Held while a tree's lock and folder are made, so that nobody reclaims half of them."""
@@ -192,6 +248,15 @@ def _give_repository(folder: Path) -> None:
     )
     # One pack instead of a file for every file: a copy is quicker.
     tell_git(git_dir, "repack", "-a", "-d", "-q")
+
+
+def _read(lock: Path) -> dict[str, Any]:
+    """What a lock file says; nothing where a crash left it half written."""
+    try:
+        found = json.loads(lock.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _alone(place: Path) -> Hold:
