@@ -22,6 +22,8 @@ from nightfleet.orchestrator.program import Program
 
 # Verifications that are no candidate's have salts from here on: rehearsals, mornings.
 OTHERS = 1 << 48
+# What a short night says of layouts.
+NO_TIME = "a short night has no time for relinks"
 # A second timing of a candidate, after the journal of the first was lost, has other cases.
 ATTEMPT = 1 << 32
 
@@ -95,13 +97,12 @@ class HarnessCourt:
     Args:
         place: where its builds, reports and journals are.
         master: the secret that all cases follow from.
-        brief: calibrate as for one verification and not as for a night, and relink the root alone.
+        brief: calibrate as for one verification and not as for a night, and relink nothing.
     """
 
     def __init__(self, place: Place, master: bytes, *, brief: bool = False) -> None:
         self._place, self._master = place, master
         self._brief = brief
-        self._layout: Layout | None = None
 
     def rehearse(self, night: Night, program: Program, watch: Watch) -> Overture:
         """See `Court`."""
@@ -109,10 +110,7 @@ class HarnessCourt:
         quiet = self._place.quiet.silence
         if not self._brief:
             return rehearse(request, watch, pairs=PAIRS_FOR_A_NIGHT, quiet=quiet)
-        # The root's layout stands for that of its successors: relinking each of them takes longer than all else.
-        found = rehearse(request, watch, pairs=PAIRS_FOR_VERIFY, layout=self._layout, quiet=quiet)
-        self._layout = found.calibrated.summary.layout
-        return found
+        return rehearse(request, watch, pairs=PAIRS_FOR_VERIFY, layout=Layout(why=NO_TIME), quiet=quiet)
 
     def profile(self, commit: str, program: Program) -> Profile:
         """See `Court`."""
