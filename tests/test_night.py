@@ -14,6 +14,7 @@ import scripted
 from scripted import FILES, VERDICTS, Scripts, git, holding_in, new_repository
 from sqlalchemy import select
 
+from nightfleet.agents.contract import Failed, Report
 from nightfleet.native import MachineError, UserError
 from nightfleet.orchestrator import stopping
 from nightfleet.orchestrator.holding import Wishes
@@ -225,6 +226,36 @@ def test_a_conflict_goes_back_to_a_worker_with_both_diffs(folder: Path) -> None:
     assert "+slow src/" in told[0]
     assert "what the baseline became" in told[0]
     assert set(GOOD) <= set(fast(folder, night.champion_branch))
+
+
+def test_an_exact_recipe_that_lost_its_place_is_proposed_anew_and_never_handed_out_twice(folder: Path) -> None:
+    class Exact(Scripts):
+        """Every strategy also changes one line that all of them share; a recipe fits one baseline only."""
+
+        def scout(self, brief: Any, desk: Any) -> Any:
+            shared = (brief.tree / "src/11.txt").read_text()
+            brief = brief.model_copy(update={"tried": tuple(one for one in brief.tried if one.verdict != "stale")})
+            report = super().scout(brief, desk)
+            if report.outcome.kind != "proposed":
+                return report
+            strategies = tuple(one.model_copy(update={"recipe": shared}) for one in report.outcome.strategies)
+            return report.model_copy(update={"outcome": report.outcome.model_copy(update={"strategies": strategies})})
+
+        def worker(self, brief: Any, desk: Any) -> Any:
+            shared = brief.tree / "src/11.txt"
+            if shared.read_text() != brief.strategy.recipe:
+                return Report(outcome=Failed(cause="its place is gone"))
+            shared.write_text(f"{shared.read_text().strip()} {brief.strategy.files[0]}\n")
+            return super().worker(brief, desk)
+
+    held = holding_in(folder, agent=Exact())
+    night = held.hold()
+    assert set(GOOD) <= set(fast(folder, night.champion_branch))
+    with held.place.ledger.read() as reading:
+        given = list(reading.session.scalars(select(Task.strategy).where(Task.strategy.is_not(None))))
+        left = list(reading.session.scalars(select(Candidate.reason).where(Candidate.state == "stale")))
+    assert len(given) == len(set(given))
+    assert any("conflicts" in why for why in left)
 
 
 def test_an_edit_of_thresholds_holds_from_the_next_candidate_on(folder: Path) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from nightfleet.agents.contract import MOST_TRIED, ArenaSummary, Brief, Profile, Strategy, TaskLimits, Tried
 from nightfleet.orchestrator.ledger import Reading, candidates
-from nightfleet.orchestrator.ledger.tables import Candidate, Task, Verification
+from nightfleet.orchestrator.ledger.tables import Candidate, Night, Task, Verification
 from nightfleet.orchestrator.ledger.tables import Strategy as StrategyRow
 from nightfleet.orchestrator.ledger.tasks import Claim
 from nightfleet.orchestrator.program import Program
@@ -88,7 +88,7 @@ def tried(reading: Reading, night: int) -> Iterator[Tried]:
 
 def _verdict(task: Task, candidate: Candidate | None) -> str:
     if candidate is None:
-        return "failed" if task.state in {"done", "cancelled"} else "running"
+        return {"done": "failed", "cancelled": "stale"}.get(task.state, "running")
     if candidate.state == "judged":
         return candidate.verdict or "running"
     return "stale" if candidate.state == "stale" else "running"
@@ -111,21 +111,32 @@ def open_strategies(reading: Reading, night: int, most: int) -> list[StrategyRow
 
     Of one idea that was proposed several times the latest proposal counts: it was made on the latest baseline.
     """
+    handed_out = (Task.night == night, Task.state != "cancelled")
     given = (
         select(StrategyRow.fingerprint)
         .join(Task, Task.strategy == StrategyRow.id)
-        .where(Task.night == night, StrategyRow.id.not_in(candidates.dropped(night)))
+        .where(*handed_out, StrategyRow.id.not_in(candidates.dropped(night)))
     )
+    # One that was given out and lost its place waits for a scout who says how it goes on the baseline of now.
+    own = select(Task.strategy).where(*handed_out, Task.strategy.is_not(None))
+    champion = reading.get(Night, night).champion
     found = (
         select(StrategyRow)
-        .where(StrategyRow.night == night, StrategyRow.fingerprint.not_in(given))
+        .where(StrategyRow.night == night, StrategyRow.fingerprint.not_in(given), StrategyRow.id.not_in(own))
         .order_by(StrategyRow.scouting.desc(), StrategyRow.id)
         .limit(10 * most)
     )
     fresh: dict[str | None, StrategyRow] = {}
     for row in reading.session.scalars(found):
-        fresh.setdefault(row.fingerprint, row)
+        if fits(row, champion):
+            fresh.setdefault(row.fingerprint, row)
     return list(fresh.values())[:most]
+
+
+def fits(row: StrategyRow, baseline: str) -> bool:
+    """Whether a strategy can be carried out on a baseline: an exact recipe on the one that it was made for alone."""
+    detail = json.loads(row.detail)
+    return not detail["strategy"]["recipe"] or detail.get("baseline") == baseline
 
 
 def last_scouting(reading: Reading, night: int) -> Task | None:

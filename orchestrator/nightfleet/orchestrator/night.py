@@ -85,6 +85,7 @@ class Night:
             self.telling.say(f"{len(gone)} promotions are withdrawn; those after the first are judged without it")
         if faster is not None:
             promotion.promote(self.place, faster)
+            supply.take_back(self.place, self.number)
             self.telling.refresh()
         with self.place.ledger.read() as reading:
             old = stale.due(reading, self.number)

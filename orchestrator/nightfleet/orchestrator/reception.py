@@ -145,7 +145,7 @@ class _Reception:
                 self.night.number,
                 title=one_line(one.title),
                 made_by=self.work.who,
-                detail={"strategy": one.model_dump(mode="json")},
+                detail={"strategy": one.model_dump(mode="json"), "baseline": self.work.parent},
                 fingerprint=one.fingerprint,
                 scouting=self.work.task,
             )
@@ -155,7 +155,7 @@ class _Reception:
         """Whether somebody was given the same idea, and it was not lost under a promotion."""
         like = candidates.strategies_like(writing, self.night.number, strategy.fingerprint)
         dropped = set(writing.session.scalars(candidates.dropped(self.night.number)))
-        return any(tasks.of_strategy(writing, row.id) for row in like if row.id not in dropped)
+        return any(tasks.is_given(writing, row.id) for row in like if row.id not in dropped)
 
     def _submit(self, writing: Writing, made: _Made) -> int:
         outcome, strategy = self.report.outcome, self.strategy

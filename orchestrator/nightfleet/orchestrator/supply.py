@@ -5,10 +5,10 @@ import json
 from sqlalchemy import func, select
 
 from nightfleet.orchestrator import budget
-from nightfleet.orchestrator.briefs import judged_since, last_scouting, open_strategies
+from nightfleet.orchestrator.briefs import fits, judged_since, last_scouting, open_strategies
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.ledger import Reading, candidates, tasks
-from nightfleet.orchestrator.ledger.tables import Night, Submission, Task
+from nightfleet.orchestrator.ledger.tables import Night, Strategy, Submission, Task
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Fleet
 
@@ -31,6 +31,19 @@ def post(place: Place, night: int, fleet: Fleet, limits: Limits) -> int:
         for number in range(scouts):
             tasks.post(writing, night, "scout", {"area": "", "champion": champion, "number": number})
     return len(found) + max(0, scouts)
+
+
+def take_back(place: Place, night: int) -> None:
+    """Take the exact recipes for an earlier baseline back from the desk, where nobody has begun with them."""
+    with place.ledger.read() as reading:
+        champion = reading.get(Night, night).champion
+        waiting = select(Task, Strategy).join(Strategy, Strategy.id == Task.strategy)
+        waiting = waiting.where(Task.night == night, Task.state == "waiting")
+        old = [task.id for task, strategy in reading.session.execute(waiting) if not fits(strategy, champion)]
+    if old:
+        with place.ledger.write() as writing:
+            for task in old:
+                tasks.cancel(writing, task, "its recipe is for an earlier baseline")
 
 
 def dry(reading: Reading, night: int) -> bool:

@@ -196,9 +196,10 @@ def held(reading: Reading, number: int, token: int) -> Task:
     raise RefusedError(f"task {number} is not yours any more: {why}")
 
 
-def of_strategy(reading: Reading, strategy: int) -> bool:
-    """Whether anybody was given this strategy."""
-    return reading.session.scalar(select(Task.id).where(Task.strategy == strategy).limit(1)) is not None
+def is_given(reading: Reading, strategy: int) -> bool:
+    """Whether anybody was given this strategy, or is about to be."""
+    found = select(Task.id).where(Task.strategy == strategy, Task.state != "cancelled")
+    return reading.session.scalar(found.limit(1)) is not None
 
 
 def brief_of(reading: Reading, task: Task) -> str:
