@@ -30,16 +30,17 @@ def begin(ledger: Ledger, name: str = "n1", planned: int = 200) -> int:
 def judged(ledger: Ledger, verdict: Any, gain: float | None = None, title: str = "hoist", **changes: Any) -> Candidate:
     """One more candidate and its verdict: timed if it has a gain."""
     with ledger.write() as writing:
+        running = nights.running(writing)
+        assert running is not None
         if gain is not None:
             ends = {"gain": gain, "low": gain - 0.02, "high": gain + 0.02}
-            candidate = nightwork.waiting(writing, description=title)
+            candidate = nightwork.waiting(writing, night=running.number, description=title)
             nightwork.timed(writing, candidate, verdict, **{**ends, **changes})
         else:
-            candidate = nightwork.bring_to(writing, nightwork.submit(writing, description=title), "building")
-            champion = nights.running(writing)
-            assert champion is not None
+            candidate = nightwork.submit(writing, running.number, description=title)
+            nightwork.bring_to(writing, candidate, "building")
             nothing = {"gain": None, "low": None, "high": None, "pairs": 0, "cases": 0, **changes}
-            found = nightwork.finding(candidate, verdict, champion.champion, None, **nothing)
+            found = nightwork.finding(candidate, verdict, running.champion, None, **nothing)
             verifications.judge(writing, candidate.id, found)
         return candidate
 

@@ -144,6 +144,8 @@ def test_a_verdict_ends_a_hearing(ledger: Ledger) -> None:
         with ledger.write() as writing:
             candidates.move(writing, candidate.id, "submitted", "cut short")
     assert "#1 hoist" not in words(paper)[-1]
+    # Nor is it remembered: a night may have thousands.
+    assert shown._hearings == {}
 
 
 def test_a_terminal_that_goes_away_costs_the_night_nothing(ledger: Ledger) -> None:

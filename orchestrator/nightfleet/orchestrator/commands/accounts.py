@@ -25,20 +25,25 @@ SIDES = ("baseline", "candidate")
 EXCERPT = 16
 
 
-def show_list(entries: "Sequence[Entry]", of: int, folder: Path, console: Console) -> None:
-    """One line a report."""
+def show_list(
+    entries: "Sequence[Entry]", of: int, folder: Path, whose: Mapping[str, tuple[str, int]], console: Console
+) -> None:
+    """One line a report; with its night and candidate, by `whose`, if any has them."""
     if not of:
         console.print(f"no reports in {folder}; `nightfleet verify main my-branch` writes one", soft_wrap=True)
         return
-    table = _table("id", "verdict", "gain", "pairs", "cases", "baseline", "candidate")
+    nights = ("night",) if whose else ()
+    table = _table("id", *nights, "verdict", "gain", "pairs", "cases", "baseline", "candidate")
     for one in entries:
+        night, number = whose.get(one.id, ("", 0))
+        owner = [_plain(f"{night} #{number}" if night else "")] if whose else []
         if one.problem:
-            table.add_row(_plain(one.id), Text(_clean(one.problem), style="red"))
+            table.add_row(_plain(one.id), *owner, Text(_clean(one.problem), style="red"))
             continue
         gain = "" if one.gain is None else f"{one.gain:+.1%}"
         figures = (gain, str(one.pairs or ""), str(one.cases or ""))
         names = (_short(one.baseline), _short(one.candidate))
-        table.add_row(_plain(one.id), _plain(one.verdict or ""), *figures, *map(_plain, names))
+        table.add_row(_plain(one.id), *owner, _plain(one.verdict or ""), *figures, *map(_plain, names))
     console.print(table)
     if len(entries) < of:
         console.print(f"the newest {len(entries)} of {of}; `--all` lists all of them")

@@ -45,14 +45,18 @@ def list_reports(
 ) -> None:
     """List the reports of this folder, the newest first, by what they say of themselves.
 
+    Where a night was begun, the ledger says which of its candidates a report is about.
+
     Example: `nightfleet audit list --all`
     """
     shelf = _shelf()
     entries = shelf.entries(None if everything else most)
+    whose = _whose_reports()
     if as_json:
-        _print_json({"reports": [entry.to_json() for entry in entries], "of": len(shelf.ids())})
+        reports = [entry.to_json() | _owner(whose.get(entry.id)) for entry in entries]
+        _print_json({"reports": reports, "of": len(shelf.ids())})
     else:
-        accounts.show_list(entries, len(shelf.ids()), shelf.folder, Console(highlight=False))
+        accounts.show_list(entries, len(shelf.ids()), shelf.folder, whose, Console(highlight=False))
 
 
 @audit.command()
@@ -210,6 +214,23 @@ def _shelf() -> "Shelf":
     from nightfleet.harness.audit.shelf import Shelf
 
     return Shelf(Path.cwd() / ".nightfleet")
+
+
+def _whose_reports() -> dict[str, tuple[str, int]]:
+    """Whose each report is, as far as the ledger tells; reports can be listed without one."""
+    from nightfleet.native import MachineError, UserError
+    from nightfleet.orchestrator.commands.recorded import whose_reports
+
+    try:
+        return whose_reports(Path.cwd())
+    except (UserError, MachineError) as error:
+        typer.echo(f"nightfleet: whose reports these are cannot be told: {error}", err=True)
+        return {}
+
+
+def _owner(whose: tuple[str, int] | None) -> dict[str, Any]:
+    night, number = whose or (None, None)
+    return {"night": night, "number": number}
 
 
 def _account(report: str) -> "Account":

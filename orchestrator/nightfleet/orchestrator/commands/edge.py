@@ -27,7 +27,9 @@ from nightfleet.orchestrator.commands.launch import launch
 from nightfleet.orchestrator.commands.outside import claim, heartbeat, practice, release, submit
 from nightfleet.orchestrator.commands.probe import probe
 from nightfleet.orchestrator.commands.selftest import selftest
+from nightfleet.orchestrator.commands.status import status
 from nightfleet.orchestrator.commands.verify import verify
+from nightfleet.orchestrator.commands.watch import watch
 from nightfleet.orchestrator.commands.words import branch, signoff, stop
 from nightfleet.orchestrator.log import set_up_log
 
@@ -64,10 +66,12 @@ app.command()(practice)
 app.command()(probe)
 app.command()(release)
 app.command()(selftest)
+app.command()(status)
 app.command()(signoff)
 app.command()(stop)
 app.command()(submit)
 app.command()(verify)
+app.command()(watch)
 
 
 def _show_version(wanted: bool) -> None:

@@ -72,7 +72,7 @@ def last(reading: Reading) -> Drive | None:
     return reading.session.scalars(select(Drive).order_by(Drive.number.desc()).limit(1)).one_or_none()
 
 
-def goes_on(drive: Drive) -> bool | None:
+def drives_still(drive: Drive) -> bool | None:
     """Whether the process of a drive still drives; None if it is another machine's, of which nobody here can tell."""
     if drive.ended_us is not None:
         return False

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select
 
 from nightfleet.orchestrator.ledger import errorbudget, promotions, spending, tasks
 from nightfleet.orchestrator.ledger.session import Reading
@@ -16,6 +16,7 @@ from nightfleet.orchestrator.ledger.tables import (
     Night,
     Promotion,
     Strategy,
+    Table,
     Task,
     Verification,
 )
@@ -48,8 +49,9 @@ class Status:
 
 
 class Result(NamedTuple):
-    """One row of results: a candidate, with its latest verification where there is one."""
+    """One row of results: a candidate, with its latest verification where there is one, which was made `at_us`."""
 
+    id: int
     number: int
     commit: str
     state: str
@@ -69,6 +71,8 @@ class Result(NamedTuple):
     pairs: int | None
     cases: int | None
     extraordinary: bool | None
+    baseline: str | None
+    at_us: int | None
     promoted: bool
 
 
@@ -210,3 +214,10 @@ def known(reading: Reading, night: int) -> list[Known]:
         .order_by(Candidate.number)
     )
     return [Known._make(row) for row in reading.session.execute(found)]
+
+
+def nights_of(reading: Reading, table: type[Table], keys: Iterable[int]) -> dict[int, int]:
+    """The nights of rows that have one, by the rows' keys."""
+    key: Any = inspect(table).primary_key[0]
+    night: Any = inspect(table).columns["night"]
+    return dict(reading.session.execute(select(key, night).where(key.in_(set(keys)))).all())

@@ -21,6 +21,7 @@ from nightfleet.harness.report import Gate
 from nightfleet.harness.tree import printable
 from nightfleet.native import MachineError
 from nightfleet.orchestrator.ledger import Ledger
+from nightfleet.orchestrator.ledger.driver import drives_still
 from nightfleet.orchestrator.repo.message import one_line
 from nightfleet.orchestrator.views.figures import clock_time
 from nightfleet.orchestrator.views.screen import Hearing, Limits, Sight, heartbeat, screen
@@ -98,9 +99,10 @@ class Live:
         self._wanted.set()
 
     @property
-    def ended(self) -> bool:
-        """Whether the night has ended, as far as was read."""
-        return self._standing.ending is not None
+    def goes_on(self) -> bool:
+        """Whether the night has not ended, and is driven as far as anybody here can tell."""
+        drive = self._standing.drive
+        return self._standing.ending is None and drive is not None and drives_still(drive) is not False
 
     def _heard(self, hearing: Hearing) -> None:
         with self._lock:

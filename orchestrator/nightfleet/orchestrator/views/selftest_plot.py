@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from nightfleet.harness.rules import Rules
 from nightfleet.harness.selftest import Attempt, percent
 from nightfleet.harness.tally import Tally
+from nightfleet.orchestrator.views.paper import COLOURS, INK, OTHER, plain, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Readable on light and on dark paper.
-INK, OTHER = "#777777", "#8a97a8"
-COLOURS = {"promote": "#2e9e5b", "incremental": "#d9a514", "undecided": "#a58bc4"}
 # Narrower parts of a bar have no room for words.
 WORDS_FROM = 0.08
 
@@ -25,20 +23,12 @@ def draw(tally: Tally, attempts: Sequence[Attempt], rules: Rules, file: Path) ->
         ImportError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}):
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        figure.patch.set_alpha(0)
+    with sheet(file, (11, 4.2)) as figure:
         verdicts, claims = figure.subplots(1, 2, width_ratios=(1, 1.4))
         for axes in (verdicts, claims):
-            axes.patch.set_alpha(0)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.spines[["left", "bottom"]].set_color(INK)
+            plain(axes)
         _verdicts(verdicts, tally)
         _claims(claims, tally, attempts, rules)
-        figure.savefig(file, dpi=130)
 
 
 def _verdicts(axes: "Axes", tally: Tally) -> None:

@@ -87,10 +87,10 @@ class Summary:
                 steps=tuple(_steps(reading, night, status.awaiting_sign_off)),
                 results=tuple(queries.results(reading, night)),
                 gate_seconds=queries.gate_seconds(reading, night),
-                budget=_budget(reading, night),
+                budget=budget_of(reading, night),
                 morning=_morning(reading, night),
                 now_us=reading.now_us,
-                driven=False if drive is None else driver.goes_on(drive),
+                driven=False if drive is None else driver.drives_still(drive),
                 driver="" if drive is None else f"process {drive.pid} on {drive.host}",
             )
 
@@ -206,7 +206,8 @@ def _morning(reading: Reading, night: int) -> Morning | None:
     )
 
 
-def _budget(reading: Reading, night: int) -> Budget | None:
+def budget_of(reading: Reading, night: int) -> Budget | None:
+    """A night's budget, by the program as it was read last; None where that cannot be read any more."""
     text = nights.program_text(reading, night)
     try:
         return None if text is None else load_program(text).budget
