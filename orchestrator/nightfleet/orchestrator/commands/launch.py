@@ -126,16 +126,37 @@ def again_and_again(place: "Place", wishes: "Wishes", console: Console, series: 
         end_of(place, hold(place, subject, replace(wishes, seconds=length), console), console, as_json=as_json)
 
 
+def keep_papers(place: "Place", night: "NightRow") -> None:
+    """`results.tsv` and `events.jsonl`, as the ledger has them now."""
+    from nightfleet.orchestrator.views.events import append_events
+    from nightfleet.orchestrator.views.results import write_results
+
+    folder = place.folder(night)
+    write_results(place.ledger, night.number, folder)
+    append_events(place.ledger, night.number, folder)
+
+
 def end_of(place: "Place", night: int, console: Console, *, as_json: bool) -> None:
-    """What came of it, and the views beside the ledger."""
+    """What came of it, with the views beside the ledger."""
+    from nightfleet.native import UserError
+    from nightfleet.orchestrator.views.progress_plot import draw_progress
     from nightfleet.orchestrator.views.summary import Summary
     from nightfleet.orchestrator.views.telling import tell
 
     found = Summary.of(place.ledger, night)
+    folder = place.folder(found.night)
+    keep_papers(place, found.night)
+    files = f"results.tsv and events.jsonl are in {folder}"
+    try:
+        draw_progress(place.ledger, night, folder, found.morning)
+        files = f"results.tsv, events.jsonl and progress.png are in {folder}"
+    except UserError as error:
+        files += f"; {error}"
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        tell(found, console)
+        typer.echo(json.dumps({**found.to_json(), "folder": str(folder)}, indent=2))
+        return
+    console.print(Text(files, style="dim"), soft_wrap=True)
+    tell(found, console)
 
 
 def _seconds(length: str | None, until: str | None, every: str | None) -> float | None:

@@ -47,6 +47,7 @@ class Live:
         night: its number.
         ends_at_us: when its time is spent; None where nobody knows.
         experiments: how many it may make.
+        papers: called when something happened, to write down what is shown in files.
         clock: seconds that only go forward.
     """
 
@@ -58,8 +59,10 @@ class Live:
         *,
         ends_at_us: int | None,
         experiments: int,
+        papers: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._papers = papers
         self._standing, self._limits = Standing(ledger, night), Limits(ends_at_us, experiments)
         self._noted, self._lock = deque[News](), threading.Lock()
         self._agents: dict[str, str] = {}
@@ -125,6 +128,8 @@ class Live:
         news: list[News] = []
         try:
             news = self._standing.catch_up()
+            if news:
+                self._papers()
         except MachineError as error:
             # The night will hear of it itself, and say what to do.
             news = [News(self._standing.now_us, f"the ledger cannot be read just now: {error}")]
