@@ -84,7 +84,14 @@ def hold(
     from nightfleet.orchestrator.views.live import Live
 
     def telling(night: "NightRow", limits: "Limits") -> Live:
-        return Live(console, place.ledger, night.number, ends_at_us=limits.ends_at_us, experiments=limits.experiments)
+        return Live(
+            console,
+            place.ledger,
+            night.number,
+            ends_at_us=limits.ends_at_us,
+            experiments=limits.experiments,
+            papers=lambda: keep_papers(place, night),
+        )
 
     court = HarnessCourt(place, place.master(), brief=brief)
     holding = Holding(place, subject.program, subject.file, wishes, court, telling, in_process(place))
