@@ -18,7 +18,7 @@ from nightfleet.harness.journal import read_journal
 from nightfleet.harness.noise import calibrate
 from nightfleet.harness.pairs import PairBench
 from nightfleet.harness.rounds import Blocks
-from nightfleet.harness.rules import CONFIRMATION_PAIRS, SPEED_CAP, Rules
+from nightfleet.harness.rules import CONFIRMATION_PAIRS, PRECISE_PAIRS, SPEED_CAP, Rules
 from nightfleet.harness.speed import Progress, Speed, SpeedResult
 from nightfleet.harness.verdict import Step
 from nightfleet.native import Workload
@@ -213,6 +213,21 @@ def test_an_undecided_one_is_continued_beyond_the_cap_only_when_asked() -> None:
     assert again.pairs == at_cap.pairs
     more = timed(Simulated(gain=0.035, sd=0.10, seed=8), previous=at_cap.pairs, beyond=7)
     assert len(more.pairs) == SPEED_CAP + 7 or more.decision.step is not Step.UNDECIDED
+
+
+def test_what_will_hardly_be_decided_makes_way_only_where_others_wait() -> None:
+    alone = timed(Simulated(gain=0.01, sd=0.10, seed=4))
+    assert (alone.decision.step, len(alone.pairs)) == (Step.UNDECIDED, SPEED_CAP)
+    in_a_night = timed(Simulated(gain=0.01, sd=0.10, seed=4), patient=False)
+    pairs = len(in_a_night.pairs)
+    assert in_a_night.decision.step is Step.UNDECIDED
+    assert PRECISE_PAIRS <= pairs < SPEED_CAP
+    assert in_a_night.pairs == alone.pairs[:pairs]
+    # Idle time goes on with it: so many rounds more, or without end until the cap.
+    more = timed(Simulated(gain=0.01, sd=0.10, seed=8), previous=in_a_night.pairs, patient=False, beyond=3)
+    assert len(more.pairs) == pairs + 3
+    whole = timed(Simulated(gain=0.01, sd=0.10, seed=8), previous=in_a_night.pairs, beyond=2)
+    assert len(whole.pairs) == SPEED_CAP + 2 or whole.decision.step is not Step.UNDECIDED
 
 
 def test_several_workloads_count_by_the_round() -> None:

@@ -344,11 +344,56 @@ def test_at_the_cap() -> None:
 def test_an_undecided_timing_goes_on_and_a_decided_one_does_not() -> None:
     pairs = Machine(4, 0.06).pairs(0.035)
     timing, decision = run(Rules("wall", alpha=NIGHT), pairs, calibration(scale=0.06))
+    assert decision.step is Step.UNDECIDED
+    while decision.pairs < 60:
+        decision = timing.add(next(pairs))
     assert (decision.step, decision.pairs) == (Step.UNDECIDED, 60)
     assert timing.add(next(pairs)).pairs == 61
     ended, _ = run(Rules("wall"), Machine().pairs(0.0))
     with pytest.raises(ValueError, match="the timing ended after"):
         ended.add(next(pairs))
+
+
+def test_what_will_hardly_be_shown_makes_way() -> None:
+    assert at(12, -0.01, se=0.02, log_e=0.0) is Step.UNDECIDED
+    assert at(11, -0.01, se=0.02, log_e=0.0) is Step.CONTINUE  # too few pairs to tell how noisy it is
+    assert at(12, 0.03, se=0.02, log_e=0.0) is Step.CONTINUE  # the pairs that are left may show it
+    assert at(12, 0.03, Rules("wall", alpha=1e-12), se=0.02, log_e=0.0) is Step.UNDECIDED  # but not at such a bar
+    assert at(61, 0.05, se=0.02, log_e=0.0) is Step.UNDECIDED
+    # A rejection that is due comes first, and so does a gain that is shown.
+    assert at(12, -0.06, se=0.02, log_e=0.0) is Step.REJECT
+    assert at(12, 0.021, se=0.001) is Step.INCREMENTAL
+    # Simplifications have a cap of their own, and go on to it.
+    assert at(12, -0.01, Rules("wall", purpose="simplify"), se=0.02, log_e=0.0) is Step.CONTINUE
+
+
+def test_what_makes_way_would_hardly_have_been_an_incremental() -> None:
+    # Gains that nearly can be shown: of those that make way, one in twenty at most turns out a gain by the cap.
+    rules, known = Rules("wall", alpha=NIGHT), calibration(scale=0.05 * math.sqrt(2))
+    stopped, shown = 0, 0
+    for seed in range(100):
+        pairs = Machine(seed, 0.05).pairs(0.01 + 0.0004 * seed)
+        timing, decision = run(rules, pairs, known)
+        if decision.step is Step.UNDECIDED and decision.pairs < 60:
+            stopped += 1
+            while decision.open and decision.pairs < 60:
+                decision = timing.add(next(pairs))
+            shown += decision.step in {Step.CONFIRM, Step.INCREMENTAL}
+    assert stopped >= 40
+    assert shown <= binom.ppf(0.999, stopped, 0.05), (shown, stopped)
+
+
+@given(st.integers(0, 10_000), st.floats(-0.05, 0.2), st.sampled_from([0.005, 0.03, 0.1]))
+def test_making_way_changes_no_other_verdict(seed: int, gain: float, sd: float) -> None:
+    rules, known = Rules("wall", alpha=NIGHT), calibration(scale=sd)
+    with mock.patch.object(Estimate, "hopeless", return_value=False):
+        pairs = Machine(seed, sd).pairs(gain)
+        _, expected = run(rules, pairs, known)
+    pairs = Machine(seed, sd).pairs(gain)
+    timing, decision = run(rules, pairs, known)
+    while decision.open and decision.pairs < 60:
+        decision = timing.add(next(pairs))
+    assert decision == expected
 
 
 def test_layout_bias_lifts_the_nulls() -> None:

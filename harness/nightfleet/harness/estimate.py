@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nightfleet.harness.rules import (
     FUTILITY_WIDTH,
+    HOPE_WIDTH,
     PRECISE_PAIRS,
     PRECISE_QUANTILE,
     PRECISE_WIDTH,
@@ -46,6 +47,19 @@ class Estimate:
     def below(self, log: float) -> bool:
         """Whether the gain cannot reach `log`, or is known precisely and does not."""
         return self.upper < log or (self.precise and self.log_gain < log)
+
+    def hopeless(self, log: float, *, null: float, bar: float, cap: int) -> bool:
+        """Whether `cap` pairs in all will hardly show a gain of `log` with ln E = `bar` against `null` (log units).
+
+        Stochastic curtailment (Lan, Simon & Halperin 1982) by predictive power: the estimate after all pairs scatters
+        about this one by SE sqrt(1 - n/cap). The evidence asks for Z standard errors beyond the null, Z^2 / 2 = bar:
+        the likelihood ratio of normal noise at its peak, mostly more than what a bet holds.
+        """
+        if not PRECISE_PAIRS <= self.pairs < cap:
+            return False
+        share = self.pairs / cap
+        best = self.log_gain + HOPE_WIDTH * small_sample(self.pairs) * self.se * math.sqrt(1 - share)
+        return best < max(log, null + math.sqrt(2 * bar) * self.se * math.sqrt(share))
 
 
 def small_sample(pairs: int) -> float:

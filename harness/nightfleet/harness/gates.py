@@ -179,13 +179,13 @@ class Gates:
         gate.reason = f"{lines} changed lines, building takes {ratio:+.0%}"
         return lines, ratio, slower_ns
 
-    def speed(self, alpha: float, quiet: Quiet = nullcontext, beyond: int = 0) -> None:
+    def speed(self, alpha: float, quiet: Quiet = nullcontext, *, patient: bool = True, beyond: int = 0) -> None:
         """Interleaved pairs in an order drawn by coin, each on a fresh block, every timed record compared."""
         with self._gate("speed") as gate:
             self._unchanged(gate)
             self._alpha = alpha
             self.ground.stake(alpha)
-            result = self._timed(gate, quiet, beyond)
+            result = self._timed(gate, quiet, patient, beyond)
             self._unchanged(gate)
             if result.diverged:
                 name, cases = next(iter(result.diverged.items()))
@@ -394,10 +394,18 @@ class Gates:
 
     # --- timing ----------------------------------------------------------------------------------------------------
 
-    def _timed(self, gate: Passing, quiet: Quiet, beyond: int) -> SpeedResult:
+    def _timed(self, gate: Passing, quiet: Quiet, patient: bool, beyond: int) -> SpeedResult:
         """Time until the verdict knows. What was timed is kept, whatever ends it."""
         timing = Timing(
-            self.ground, self._baseline, self._candidate, self.timing, self._blocks, self._telling, quiet, beyond
+            self.ground,
+            self._baseline,
+            self._candidate,
+            self.timing,
+            self._blocks,
+            self._telling,
+            quiet,
+            patient,
+            beyond,
         )
         timing.begin(gate)
         self.notes += timing.notes

@@ -103,14 +103,20 @@ class Hearing:
         return median if quantity == "memory" else median / 1e9, max(peaks, default=None)
 
     def time(
-        self, alpha: float, *, quiet: Callable[[], AbstractContextManager[object]] = nullcontext, beyond: int = 0
+        self,
+        alpha: float,
+        *,
+        quiet: Callable[[], AbstractContextManager[object]] = nullcontext,
+        patient: bool = True,
+        beyond: int = 0,
     ) -> None:
         """Speed, and what is extraordinary about it. Where the timing's journal is, it is gone on with.
 
         Args:
             alpha: the error rate, in (0, 0.1]; of a timing that is gone on with, the one it began with.
             quiet: entered for the confirmation and for pairs in another layout: while it is, nothing else may run.
-            beyond: how many rounds to add to a timing that is undecided at the cap.
+            patient: go on to the cap where that will hardly decide it; without, it makes way for others.
+            beyond: how many rounds to add to a timing that is undecided then.
 
         Raises:
             CutShortError: the machine is too loaded to time, or failed while it timed; a report is there.
@@ -125,7 +131,7 @@ class Hearing:
         self._begun = True
         gates = self._gates
         try:
-            gates.speed(alpha, quiet, beyond)
+            gates.speed(alpha, quiet, patient=patient, beyond=beyond)
             gates.extraordinary()
             self._heard = True
         except Ended as ended:

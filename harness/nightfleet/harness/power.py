@@ -93,7 +93,10 @@ def longer_block(
 def timed(
     draw: Callable[[], Round], calibration: Calibration, rules: Rules, gain: float, *, blocks: int = 0
 ) -> Decision:
-    """One timing, with its confirmation, of a candidate that takes 1 - gain of the time that `draw` gives it."""
+    """One timing, with its confirmation, of a candidate that takes 1 - gain of the time that `draw` gives it.
+
+    As in a night: what will hardly be decided makes way.
+    """
     pairs = [planted(pair, gain, rules.quantity) for _ in range(blocks) for pair in draw()]
     timing = Sequential(rules, calibration, [BothSides(p.baseline, p.candidate, p.workload) for p in pairs])
     while timing.decision.step is Step.CONTINUE:

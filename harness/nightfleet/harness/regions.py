@@ -100,6 +100,13 @@ class Ground:
         return any(s.estimate.below(log) for s in self.standings)
 
     @property
+    def hopeless(self) -> bool:
+        """Whether some series will hardly be an incremental by the cap."""
+        null = to_log(self.rules.incremental_null(self.layout_sd))
+        cap = self.rules.cap
+        return any(s.estimate.hopeless(self.incremental, null=null, bar=self.bar, cap=cap) for s in self.standings)
+
+    @property
     def least(self) -> Standing:
         """The series that gains least."""
         return min(self.standings, key=lambda s: s.estimate.log_gain)
@@ -124,7 +131,7 @@ def region(ground: Ground) -> Outcome:
     if ground.rules.purpose == "simplify":
         found = _simplify(ground) or _broken(ground) or _too_costly(ground)
         return found or (_undecided(ground) if capped else going_on)
-    found = _promote(ground) or _incremental(ground) or _broken(ground) or _futile(ground)
+    found = _promote(ground) or _incremental(ground) or _broken(ground) or _futile(ground) or _hopeless(ground)
     return found or (_at_the_cap(ground) if capped else going_on)
 
 
@@ -158,6 +165,14 @@ def _futile(ground: Ground) -> Outcome | None:
     if ground.pairs < FEWEST_PAIRS or not ground.below(ground.incremental):
         return None
     return Step.REJECT, f"rejected: {ground.figure}, cannot reach {ground.rules.incremental:.1%}"
+
+
+def _hopeless(ground: Ground) -> Outcome | None:
+    """Undecided before the cap: no rejection, because a gain is not refuted; and open, for whoever has time left."""
+    if not ground.hopeless:
+        return None
+    left = f"{ground.rules.cap - ground.pairs} more would hardly show {ground.rules.incremental:.1%}"
+    return Step.UNDECIDED, f"undecided: {ground.figure}; {left}"
 
 
 def _at_the_cap(ground: Ground) -> Outcome:

@@ -45,7 +45,7 @@ class Findings:
         build_s: the baseline's build from nothing.
         obstacle: why there is no calibration.
         pair_s: elapsed time of one pair, with everything around it.
-        neutral_pairs: mean pairs until a candidate that changes nothing is rejected.
+        neutral_pairs: mean pairs that a candidate that changes nothing takes in a night.
         found: the share of gains of `thresholds.promote` + 1% that are promoted.
     """
 

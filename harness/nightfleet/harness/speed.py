@@ -87,7 +87,8 @@ class Speed:
             confirmation are the confirmation's.
         first_block: the first number that is fresh: `next_block` of the last result.
         bound: the record that it goes on from holds what ended it: the bench is asked, whatever the figures say.
-        beyond: how many rounds to add to a timing that is undecided at the cap.
+        patient: go on to the cap where that will hardly decide it; a night, where others wait, makes way.
+        beyond: how many rounds to add to a timing that is undecided then.
         quiet: entered for the confirmation; while it is, nothing else may run on the machine.
         on_round: told after each round that was not a warm-up.
     """
@@ -100,6 +101,7 @@ class Speed:
     previous: Sequence[Pair] = ()
     first_block: int = 0
     bound: bool = False
+    patient: bool = True
     beyond: int = 0
     quiet: Callable[[], AbstractContextManager[object]] = nullcontext
     on_round: Callable[[Progress], None] | None = None
@@ -168,7 +170,7 @@ class Speed:
             self._warm_up()
         beyond = 0
         while self._wanted(beyond):
-            beyond += self._decision.step is Step.UNDECIDED
+            beyond += self._makes_way
             round_ = self._round()
             if round_.void is None:
                 for pair in round_.pairs:
@@ -177,7 +179,14 @@ class Speed:
             self._tell(round_, None)
 
     def _wanted(self, beyond: int) -> bool:
-        return self._decision.step is Step.CONTINUE or (self._decision.step is Step.UNDECIDED and beyond < self.beyond)
+        goes_on = self._decision.step is Step.UNDECIDED and not self._makes_way
+        return self._decision.step is Step.CONTINUE or goes_on or (self._makes_way and beyond < self.beyond)
+
+    @property
+    def _makes_way(self) -> bool:
+        """Whether it is undecided and nobody waits for more pairs, unless they were asked for."""
+        patient = self.patient and self._decision.pairs < self.rules.cap
+        return self._decision.step is Step.UNDECIDED and not patient
 
     def _confirm(self) -> None:
         workloads = len(self.rules.workloads)

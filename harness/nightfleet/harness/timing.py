@@ -48,7 +48,8 @@ class Timing:
         blocks: what the behaviour gate's blocks took; of a timing that is gone on with, those recorded count.
         telling: hears what is being done.
         quiet: entered for the confirmation and for relinked pairs; while it is, nothing else may run on the machine.
-        beyond: how many rounds to add to a timing that is undecided at the cap.
+        patient: go on to the cap where that will hardly decide it.
+        beyond: how many rounds to add to a timing that is undecided then.
 
     Attributes:
         notes: what there is to say about the calibration.
@@ -64,6 +65,7 @@ class Timing:
     blocks: tuple[BothSides, ...]
     telling: Telling
     quiet: Quiet = nullcontext
+    patient: bool = True
     beyond: int = 0
     notes: list[str] = field(default_factory=list, init=False)
     calibrated: Calibrated = field(init=False)
@@ -138,6 +140,7 @@ class Timing:
                 previous=bench.recorded.pairs,
                 first_block=bench.recorded.next_block,
                 bound=bench.bound,
+                patient=self.patient,
                 beyond=self.beyond,
                 quiet=self.quiet,
                 on_round=self._on_round,

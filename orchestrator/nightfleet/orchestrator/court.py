@@ -179,9 +179,9 @@ class _Heard:
 
     def time(self, alpha: float, *, alone: bool) -> None:
         if alone:
-            self._hearing.time(alpha)
+            self._hearing.time(alpha, patient=False)
         else:
-            self._hearing.time(alpha, quiet=self._place.quiet.silence)
+            self._hearing.time(alpha, quiet=self._place.quiet.silence, patient=False)
 
     def report(self) -> tuple[Verification, Path, str]:
         return self._hearing.report()
