@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from nightfleet.native import MachineError, UserError
+from nightfleet.orchestrator import stale
 from nightfleet.orchestrator.ledger import (
     Ledger,
     candidates,
@@ -286,6 +287,15 @@ def test_a_lineage_is_run_again_three_times(ledger: Ledger) -> None:
         with pytest.raises(UserError, match="3 are the most"):
             nightwork.submit(writing, rebased_from=row.id)
         assert [one.depth for one in candidates.lineage(writing, row)] == [0, 1, 2, 3]
+
+
+def test_of_the_undecided_only_what_was_near_is_run_again(ledger: Ledger) -> None:
+    gains = (("undecided", 0.019), ("undecided", 0.02), ("undecided", None), ("incremental", 0.019), ("reject", 0.04))
+    with ledger.write() as writing:
+        nightwork.begin(writing)
+        for verdict, gain in gains:
+            nightwork.timed(writing, nightwork.waiting(writing, parent="older"), verdict, gain=gain)
+        assert [one.number for one in stale.due(writing, 1, 0.02)] == [2, 3, 4]
 
 
 def test_the_error_budget_is_spent_before_the_first_pair_and_survives(ledger_place: Path | str) -> None:

@@ -88,7 +88,7 @@ class Night:
             supply.take_back(self.place, self.number)
             self.telling.refresh()
         with self.place.ledger.read() as reading:
-            old = stale.due(reading, self.number)
+            old = stale.due(reading, self.number, self._least)
             abandoned = tasks.abandoned(reading, self.number)
         for candidate in old:
             stale.run_again(self.place, candidate, self.program.now.arena.scope)
@@ -165,7 +165,12 @@ class Night:
     def _under_way(self, reading: Reading) -> bool:
         """Whether anything was begun that a night does not end in the middle of."""
         begun = candidates.with_state(reading, self.number, "building", "behaving", "waiting", "timing")
-        return bool(begun or stale.due(reading, self.number) or promotion.due(reading, self.number))
+        return bool(begun or stale.due(reading, self.number, self._least) or promotion.due(reading, self.number))
+
+    @property
+    def _least(self) -> float:
+        """The gain from which on an undecided candidate was near."""
+        return self.program.now.arena.thresholds.incremental_ratio
 
     def _first(self, found: list[Candidate]) -> Candidate | None:
         return found[0] if found else None

@@ -6,7 +6,7 @@ run again as a new row, its changes carried over file by file; where they do not
 
 from nightfleet.harness.scope import Scope
 from nightfleet.orchestrator.briefs import strategy_of
-from nightfleet.orchestrator.ledger import Reading, candidates, promotions, tasks
+from nightfleet.orchestrator.ledger import Reading, candidates, promotions, tasks, verifications
 from nightfleet.orchestrator.ledger.candidates import MOST_RERUNS, RERUN_VERDICTS
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Strategy
 from nightfleet.orchestrator.place import Place
@@ -17,11 +17,16 @@ from nightfleet.orchestrator.repo.rebase import Rebased, rebase
 MOST_FILES = 5
 
 
-def due(reading: Reading, night: int) -> list[Candidate]:
-    """The candidates that are stale and have not been said to be, in the order in which they are run again."""
+def due(reading: Reading, night: int, least: float) -> list[Candidate]:
+    """The candidates that are stale and have not been said to be, in the order in which they are run again.
+
+    `least`: an undecided one was near if its gain is this or more (a fraction), or not known. Where the machine is
+    noisy most of those without any gain are undecided, and each run again would cost pairs and error budget.
+    """
     row = reading.get(Night, night)
     open_ones = candidates.with_state(reading, night, "submitted", "waiting")
-    near = [one for one in candidates.with_verdict(reading, night, *RERUN_VERDICTS) if one.state == "judged"]
+    judged = [one for one in candidates.with_verdict(reading, night, *RERUN_VERDICTS) if one.state == "judged"]
+    near = [one for one in judged if _near(reading, one, least)]
     moved = [one for one in (*open_ones, *near) if one.parent != row.champion or one.epoch != row.epoch]
     return sorted((one for one in moved if not _promoted(reading, one)), key=lambda one: (rank(one), one.number))
 
@@ -69,6 +74,11 @@ def run_again(place: Place, candidate: Candidate, scope: Scope) -> Candidate | N
         )
     place.references.keep_candidate(night.name, again.number, again.commit)
     return again
+
+
+def _near(reading: Reading, candidate: Candidate, least: float) -> bool:
+    gain = verifications.latest(reading, candidate).gain
+    return candidate.verdict != "undecided" or gain is None or gain >= least
 
 
 def _leave(place: Place, candidate: Candidate, why: str, moved: Rebased | None = None) -> None:
