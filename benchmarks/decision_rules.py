@@ -111,17 +111,23 @@ class Stage:
 def ours(decisions: Sequence[Decision]) -> dict[str, Ruling]:
     """Our verdicts as two rules: what is promoted, and what is called a real gain at all."""
     claimed = np.array([decision.gain or 0.0 for decision in decisions])
-    runs = np.array([2 * (d.pairs + (d.stopping.pairs if d.stopping else 0)) for d in decisions])
+    runs = np.array([2 * taken(decision) for decision in decisions])
     promoted = np.array([decision.step is Step.PROMOTE for decision in decisions])
     lesser = np.array([decision.step is Step.INCREMENTAL for decision in decisions])
     names = rule_figures.OURS
     return {names[0]: Ruling(promoted, claimed, runs), names[1]: Ruling(promoted | lesser, claimed, runs)}
 
 
-def rulings(stage: Stage, starts: Ints, coins: Bools, gains: Floats) -> dict[str, Ruling]:
-    """Every rule that takes one candidate by itself, on the same candidates."""
+def taken(decision: Decision) -> int:
+    """Pairs, those of the confirmation included."""
+    return decision.pairs + (decision.stopping.pairs if decision.stopping else 0)
+
+
+def rulings(stage: Stage, starts: Ints, coins: Bools, gains: Floats) -> tuple[dict[str, Ruling], list[Decision]]:
+    """Every rule that takes one candidate by itself, on the same candidates; and our verdicts in full."""
     found = {rule.name: rule.decide(*stage.sides(rule, starts, coins, gains)) for rule in RULES}
-    return {**found, **ours(stage.verdicts(starts, coins, gains))}
+    decisions = stage.verdicts(starts, coins, gains)
+    return {**found, **ours(decisions)}, decisions
 
 
 def drawn(stage: Stage, count: int, rng: np.random.Generator) -> tuple[Ints, Bools]:
@@ -129,17 +135,23 @@ def drawn(stage: Stage, count: int, rng: np.random.Generator) -> tuple[Ints, Boo
     return rng.integers(len(stage.pairs), size=count), rng.random((count, COINS)) < 0.5
 
 
-def planted_gains(stage: Stage, nulls: int, runs: int, rng: np.random.Generator) -> tuple[list[Cell], list[int]]:
-    """Candidates of no gain and of each planted one; and the pairs that our verdict took for each of no gain."""
-    cells, neutral = [], []
+def planted_gains(
+    stage: Stage, nulls: int, runs: int, rng: np.random.Generator
+) -> tuple[list[Cell], dict[float, list[Decision]]]:
+    """Candidates of no gain and of each planted one; and by gain our verdicts on them."""
+    cells, verdicts = [], {}
     for gain in (0.0, *GAINS):
         count = runs if gain else nulls
         starts, coins = drawn(stage, count, rng)
-        found = rulings(stage, starts, coins, np.full(count, gain))
-        if not gain:
-            neutral = [int(runs) // 2 for runs in found[rule_figures.OURS[0]].runs]
+        found, verdicts[gain] = rulings(stage, starts, coins, np.full(count, gain))
         cells += [_cell(stage, name, gain, ruling) for name, ruling in found.items()]
-    return cells + night_cells(stage, nulls, rng), neutral
+    return cells + night_cells(stage, nulls, rng), verdicts
+
+
+def rejected(verdicts: Mapping[float, Sequence[Decision]]) -> list[float]:
+    """The share that is rejected of candidates of no gain, and of those of the least gain that is above our null."""
+    steps = ([decision.step for decision in verdicts[gain]] for gain in (0.0, GAINS[1]))
+    return [round(of.count(Step.REJECT) / len(of), DIGITS) for of in steps]
 
 
 def _cell(stage: Stage, rule: str, gain: float, ruling: Ruling) -> Cell:
@@ -173,7 +185,7 @@ def mixed_nights(stage: Stage, nights: int, rng: np.random.Generator) -> list[Ni
     for _ in range(nights):
         gains = rng.permutation(np.repeat(list(NIGHT), list(NIGHT.values())))
         starts, coins = drawn(stage, len(gains), rng)
-        found = rulings(stage, starts, coins, gains)
+        found, _ = rulings(stage, starts, coins, gains)
         times = stage.runs(starts[:1], len(gains) + 1)
         for rule in NIGHT_RULES:
             night: Night = through_the_night(rule, times, gains[None])
@@ -272,18 +284,21 @@ def evaluate(options: argparse.Namespace, recording: Path, remark: str) -> Figur
     everything = [*arenas(ALPHA), *arenas_of(FRESH.stem, read(recording), ALPHA)]
     if options.quick:
         everything = [arena for arena in everything if arena.name in {"aa_alu_p", "aa_py_q", FRESH.stem}]
-    figures = Figures(options.seed, options.nulls, options.runs, options.nights, ALPHA, remark, [], [], [], [], {}, {})
+    figures = Figures(
+        options.seed, options.nulls, options.runs, options.nights, ALPHA, remark, [], [], [], [], {}, {}, {}
+    )
     for at, arena in enumerate(everything):
         place = f"{arena.name} by {arena.rules.quantity}"
         print(f"{at + 1} of {len(everything)}: {place}", file=sys.stderr, flush=True)
         rng = np.random.default_rng([options.seed, at])
         stage = Stage(arena)
-        cells, neutral = planted_gains(stage, options.nulls, options.runs, rng)
+        cells, verdicts = planted_gains(stage, options.nulls, options.runs, rng)
         figures.cells.extend(cells)
         figures.nights.extend(mixed_nights(stage, options.nights, rng))
         figures.hardening.extend(hardening(stage, options.runs // 4, rng))
         figures.recordings.append(recording_of(arena))
-        figures.neutral_pairs[place] = np.bincount(neutral).tolist()
+        figures.neutral_pairs[place] = np.bincount([taken(decision) for decision in verdicts[0.0]]).tolist()
+        figures.rejected[place] = rejected(verdicts)
         figures.likely_real[place] = short_nights(stage, rng)
     return figures
 

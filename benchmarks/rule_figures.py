@@ -93,7 +93,10 @@ LISTS: dict[str, type[Row]] = {"cells": Cell, "nights": NightRow, "hardening": H
 
 @dataclass(frozen=True)
 class Figures:
-    """All that was counted. `neutral_pairs[place][n]`: how many candidates without gain took us n pairs."""
+    """All that was counted. `neutral_pairs[place][n]`: how many candidates without gain took us n pairs.
+
+    `rejected[place]`: the share of our rejections among candidates of no gain, and among those of 3%.
+    """
 
     seed: int
     nulls: int
@@ -107,6 +110,7 @@ class Figures:
     recordings: list[Recording]
     neutral_pairs: dict[str, list[int]]
     likely_real: dict[str, float]
+    rejected: dict[str, list[float]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` gives back equal figures. Rows are lists, and `columns` names what is in them."""
@@ -241,7 +245,8 @@ def _rules() -> str:
     lines = ["| rule | what it does | source | refutes | to be fair |", "|---|---|---|---|---|"]
     theirs: list[Rule | NightRule] = [*NIGHT_RULES, *RULES]
     lines += [f"| {r.name} | {r.sentence} | {r.source} | {r.null} | {r.fairness} |" for r in theirs]
-    first = f"Pairs until it knows, {SPEED_CAP} at most; then {CONFIRMATION_PAIRS} fresh ones. Promoted from 5% on."
+    until = f"Pairs until it knows, or until {SPEED_CAP} will hardly tell; {SPEED_CAP} at most"
+    first = f"{until}; then {CONFIRMATION_PAIRS} fresh ones. Promoted from 5% on."
     need = f"It needs {CALIBRATION_PAIRS} pairs of calibration, once a night."
     lines.append(f"| {OURS[0]} | {first} | `harness/nightfleet/harness/verdict.py` | gain ≤ 2% | {need} |")
     second = "The same, and “incremental” counts as kept: a real gain that is not worth 5%."
@@ -320,22 +325,24 @@ def _night_table(figures: Figures, chosen: Callable[[Row], bool]) -> str:
 def _by_recording(figures: Figures) -> str:
     remark = (
         f"Noise is the robust sd of a pair; the ratio is of our runs, calibration included, to those of {RIVAL}. "
-        "Blocks: whether `nightfleet check` would ask for longer ones, to promote 80% of gains of 6%."
+        "Blocks: whether `nightfleet check` would ask for longer ones, to promote 80% of gains of 6%. Rejected: of "
+        "candidates without gain, and of gains of 3%; nearly all others are undecided, or incremental."
     )
     lines = [
         remark,
         "",
-        "| recording | clock | noise | blocks | runs, ours | ratio |",
-        "|---|---|--:|---|--:|--:|",
+        "| recording | clock | noise | blocks | runs, ours | ratio | rejected of no gain | of 3% |",
+        "|---|---|--:|---|--:|--:|--:|--:|",
     ]
     for found in figures.recordings:
         here = [row for row in figures.nights if (row.stream, row.clock) == (found.stream, found.clock)]
         mine = [row.runs for row in here if row.rule == OURS[0]]
         ratio = run_ratio(replace(figures, nights=here), lambda _: True)
+        rejected = figures.rejected[f"{found.stream} by {found.clock}"]
         blocks = "long enough" if found.longer == 1 else f"{found.longer} times" if found.longer else "none would do"
         lines.append(
             f"| {found.stream} | {found.clock} | {found.noise:.1%} | {blocks} "
-            f"| {sum(mine) / len(mine):,.0f} | {ratio:.2f} |"
+            f"| {sum(mine) / len(mine):,.0f} | {ratio:.2f} | {' | '.join(f'{share:.0%}' for share in rejected)} |"
         )
     return "\n".join(lines)
 

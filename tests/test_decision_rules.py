@@ -233,7 +233,7 @@ def test_a_softened_verdict_is_softer_only_inside() -> None:
 def small(stage: Stage) -> Figures:
     """Figures of a few candidates on one stream, pinned and busy by name."""
     rng = np.random.default_rng(7)
-    cells, neutral = decision_rules.planted_gains(stage, 20, 10, rng)
+    cells, verdicts = decision_rules.planted_gains(stage, 20, 10, rng)
     nights = decision_rules.mixed_nights(stage, 1, rng)
     hardening = decision_rules.hardening(stage, 4, rng)
     place = "aa_mix_p by wall"
@@ -248,8 +248,9 @@ def small(stage: Stage) -> Figures:
         nights,
         hardening,
         [decision_rules.recording_of(stage.arena)],
-        {place: np.bincount(neutral).tolist()},
+        {place: np.bincount([decision_rules.taken(decision) for decision in verdicts[0.0]]).tolist()},
         {place: 0.5},
+        {place: decision_rules.rejected(verdicts)},
     )
 
 
