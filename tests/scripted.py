@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from nightfleet.agents.contract import Brief, Changed, Desk, Nothing, Practice, Proposed, Report, Strategy, fit
@@ -99,6 +100,7 @@ class ScriptedCourt:
     def rehearse(self, night: Night, program: Program, watch: Watch) -> Any:
         del program, watch
         self.before("rehearse", night.number)
+        return SimpleNamespace(cases=100, seconds={"baseline": 0.1})
 
     def profile(self, commit: str, program: Program) -> None:
         del commit, program

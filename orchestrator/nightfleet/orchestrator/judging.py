@@ -14,7 +14,7 @@ from nightfleet.harness.report import Gate
 from nightfleet.harness.request import Watch
 from nightfleet.native import MachineError
 from nightfleet.orchestrator.court import Court, Matter, Sitting, finding
-from nightfleet.orchestrator.ledger import candidates, errorbudget, verifications
+from nightfleet.orchestrator.ledger import candidates, errorbudget, nights, verifications
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Verification
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
@@ -40,7 +40,9 @@ class Judging:
         """Build and calibrate the champion of now. Raises as `prepare`."""
         with self._place.ledger.read() as reading:
             row = reading.get(Night, night)
-        self._court.rehearse(row, program, self._telling.watch(0, "the baseline"))
+        found = self._court.rehearse(row, program, self._telling.watch(0, "the baseline"))
+        with self._place.ledger.write() as writing:
+            nights.rehearsed(writing, night, row.champion, cases=found.cases, seconds=found.seconds)
 
     def prepare(self, candidate: Candidate, program: Program) -> Verification | None:
         """Take a submitted candidate to where it waits for the lease, or to its verdict, which is given back.

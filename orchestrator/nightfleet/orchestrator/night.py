@@ -127,6 +127,8 @@ class Night:
             champion = reading.get(tables.Night, self.number).champion
         if champion != self._rehearsed:
             self.judging.rehearse(self.number, self.program.now)
+            # Before anybody waits for the lease: a profile takes as long as a candidate, and is made of noise.
+            self.fleet.profile(champion)
             self._rehearsed = champion
 
     def _step(self, what: Callable[[Candidate, Program], Verification | None], candidate: Candidate) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -54,6 +55,11 @@ def _joined(session: Session, entry: Entry, values: dict[str, Any]) -> None:
 @folds("agent left")
 def _left(session: Session, entry: Entry, values: dict[str, Any]) -> None:
     session.get_one(Agent, values["agent"]).left_us = entry.at_us
+
+
+@folds("baseline rehearsed")
+def _rehearsed(session: Session, entry: Entry, values: dict[str, Any]) -> None:
+    """Nothing hangs on it: the entry itself is what is kept."""
 
 
 @folds("champion measured")
@@ -131,6 +137,12 @@ def end(writing: Writing, night: int, ending: str) -> None:
     if writing.get(Night, night).ended_us is not None:
         raise UserError(f"night {night} has ended before")
     writing.append("night ended", {"night": night, "ending": ending})
+
+
+def rehearsed(writing: Writing, night: int, commit: str, *, cases: int, seconds: Mapping[str, float]) -> None:
+    """Record that a champion was found fit to be held against, over how many cases, and how long each step took."""
+    values = {"night": writing.get(Night, night).number, "commit": commit, "cases": cases, "seconds": dict(seconds)}
+    writing.append("baseline rehearsed", values)
 
 
 def measured(writing: Writing, night: int, **found: Any) -> Morning:
