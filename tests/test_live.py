@@ -128,7 +128,7 @@ def test_a_terminal_shows_who_does_what(ledger: Ledger, hands: Hands) -> None:
     said = paper.getvalue()
     for part in ("#9  still at it  speed: pairs, at most, gain +3.1% 23 of 60", "40 s left", "w1  implements"):
         assert part in said
-    for part in ("#8  undecided", "2 promoted of 9 candidates, about +46.0% together", "8 of 200 experiments"):
+    for part in ("#8  undecided", "2 promoted of 9 candidates, about +46.0% together", "7 of 200 experiments"):
         assert part in said
     # The cursor is given back, and the screen is gone.
     assert said.rstrip().endswith("\x1b[2K")
