@@ -172,8 +172,7 @@ def holding_in(
     scripts = agent or Scripts()
 
     class Scripted(Holding):
-        def _seats(self, night: Night) -> list[Seat]:
-            del night
+        def _seats(self) -> list[Seat]:
             fleet = self.program.fleet
             workers = [Seat(f"worker-{number}", "worker", scripts) for number in range(fleet.workers)]
             return [Seat("scout-1", "scout", scripts), *workers]

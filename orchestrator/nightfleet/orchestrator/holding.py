@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nightfleet.agents.contract import Backend, Brief, Practice, Profile
-from nightfleet.agents.replay import ReplayBackend
+from nightfleet.agents.replay import Commit, ReplayBackend
 from nightfleet.agents.search.backend import SearchBackend
 from nightfleet.orchestrator import opening, stopping
 from nightfleet.orchestrator.budget import Limits
@@ -92,6 +92,8 @@ class Holding:
     practice: Callable[[Brief], Practice]
     cores: frozenset[int] = field(default_factory=lambda: frozenset(os.sched_getaffinity(0)))
 
+    _commits: list[Commit] = field(default_factory=list, init=False)
+
     def __post_init__(self) -> None:
         self.program = self.wishes.on(self.program)
 
@@ -106,6 +108,7 @@ class Holding:
         place, program, wishes = self.place, self.program, self.wishes
         with place.ledger.drive():
             planned = wishes.experiments or program.budget.experiments
+            self._commits = self._replayed()
             opened = opening.open_night(place, program, planned=planned, branch=wishes.branch)
             night = opened.night
             limits = self._limits(night)
@@ -131,6 +134,7 @@ class Holding:
         """
         place = self.place
         night = place.night()
+        self._commits = self._replayed()
         limits = Limits.of(self.program.budget, night, experiments=self.wishes.experiments)
         with self.telling(night, limits) as told:
             program = ProgramFile(place, night.number, self.program, self.file, wished=self.wishes.on, telling=told)
@@ -146,6 +150,15 @@ class Holding:
     def _over(self, night: NightRow) -> bool:
         with self.place.ledger.read() as reading:
             return reading.get(NightRow, night.number).ended_us is not None
+
+    def _replayed(self) -> list[Commit]:
+        """The commits to replay; read before there is a night, which a wrong name must not begin."""
+        if self.wishes.replay is None:
+            return []
+        with self.place.ledger.read() as reading:
+            running = nights.running(reading)
+        root = self.place.checkout.standing().start if running is None else running.root
+        return commits_of(self.place, self.wishes.replay, root)
 
     def _limits(self, night: NightRow) -> Limits:
         budget, wishes = self.program.budget, self.wishes
@@ -188,7 +201,7 @@ class Holding:
     def _fleet(
         self, night: NightRow, program: ProgramFile, told: Telling, news: threading.Event, suffix: str = ""
     ) -> Fleet:
-        seats = [replace(seat, name=f"{seat.name}{suffix}") for seat in self._seats(night)]
+        seats = [replace(seat, name=f"{seat.name}{suffix}") for seat in self._seats()]
         profiles = _Profiles(self.court, program)
         return Fleet(self.place, night.number, seats, lambda: program.now, self.practice, profiles.of, told, news)
 
@@ -203,11 +216,11 @@ class Holding:
         asked = self.wishes.replay is None and not self.wishes.only_again
         return asked and "outside" in {fleet.scout, fleet.worker}
 
-    def _seats(self, night: NightRow) -> list[Seat]:
+    def _seats(self) -> list[Seat]:
         """Who sits in this process: as many of each kind as make sense side by side."""
         fleet = self.program.fleet
         if self.wishes.replay is not None:
-            backend: Backend = ReplayBackend(commits_of(self.place, self.wishes.replay, night.root))
+            backend: Backend = ReplayBackend(self._commits)
             return [Seat("scout-1", "scout", backend), Seat("worker-1", "worker", backend)]
         search = SearchBackend()
         scouts = min(fleet.scouts, search.most_scouts) if fleet.scout == "search" else 0

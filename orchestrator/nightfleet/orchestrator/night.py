@@ -167,7 +167,9 @@ class Night:
     def _under_way(self, reading: Reading) -> bool:
         """Whether anything was begun that a night does not end in the middle of."""
         begun = candidates.with_state(reading, self.number, "building", "behaving", "waiting", "timing")
-        return bool(begun or stale.due(reading, self.number, self._least) or promotion.due(reading, self.number))
+        unwanted = promotions.to_withdraw(reading, self.number)
+        moves = promotion.due(reading, self.number) or stale.due(reading, self.number, self._least)
+        return bool(begun or unwanted or moves)
 
     @property
     def _least(self) -> float:

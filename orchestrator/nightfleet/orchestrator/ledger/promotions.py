@@ -125,10 +125,15 @@ def withdraw(writing: Writing, promotion: int) -> list[Promotion]:
     return gone
 
 
+def in_champion(reading: Reading, night: int) -> list[Promotion]:
+    """The promotions that the champion is made of, in order."""
+    found = select(Promotion).where(Promotion.night == night, Promotion.result == "swapped").order_by(Promotion.id)
+    return list(reading.session.scalars(found))
+
+
 def to_withdraw(reading: Reading, night: int) -> Promotion | None:
     """The first promotion in the champion that a person rejected."""
-    found = select(Promotion).where(Promotion.night == night, Promotion.result == "swapped").order_by(Promotion.id)
-    return next((row for row in reading.session.scalars(found) if rejected(reading, row.candidate)), None)
+    return next((row for row in in_champion(reading, night) if rejected(reading, row.candidate)), None)
 
 
 def rejected(reading: Reading, candidate: int) -> bool:
