@@ -91,6 +91,8 @@ def test_defaults() -> None:
     (files,) = read(SMALL.replace("20000", "20000, record: files, files: '*.txt'"))[0].workloads
     assert (files.record, files.files, files.block) == ("files", "*.txt", 1)
     assert read(SMALL.replace("20000", "50"))[0].workloads[0].block == 50
+    argument = SMALL.replace("run: target/sim", "run: 'target/sim {case}', feed: argument")
+    assert read(argument)[0].workloads[0].block == 1
 
 
 def test_native_takes_every_workload() -> None:
@@ -164,6 +166,11 @@ REFUSED: list[tuple[dict[str, str | None], int, str]] = [
     ({"workloads": workload(cases="100", block="200")}, 4, r"block: must be at most cases, 100; got 200"),
     ({"workloads": workload(block="0")}, 4, r"block: must be from 1 to 1M; got 0"),
     ({"workloads": workload(record="stdout", block="2")}, 4, r"block: must be 1 with 'record: stdout'; got 2"),
+    (
+        {"workloads": workload(run="'a {case}'", feed="argument", block="2")},
+        4,
+        r"block: must be 1 with 'feed: argument'; got 2",
+    ),
     (
         {"workloads": workload(record="lines")},
         4,

@@ -236,12 +236,12 @@ def _arena(section: Section, keys: ArenaKeys) -> Arena:
 
 def _workload(section: Section, index: int, keys: WorkloadKeys) -> Workload:
     path: KeyPath = ("workloads", index)
-    whole = keys.record in {"stdout", "files"}
-    block = keys.block or _default_block(keys, whole=whole)
+    alone = _one_case_a_process(keys)
+    block = keys.block or _default_block(keys, alone=alone is not None)
     if isinstance(keys.cases, int) and block > keys.cases:
         raise section.error((*path, "block"), f"must be at most cases, {keys.cases}; got {block}")
-    if whole and block != 1:
-        raise section.error((*path, "block"), f"must be 1 with 'record: {keys.record}'; got {block}")
+    if alone is not None and block != 1:
+        raise section.error((*path, "block"), f"must be 1 with '{alone}'; got {block}")
     if (keys.files is not None) != (keys.record == "files"):
         raise section.error((*path, "files"), f"goes together with 'record: files'; record is {keys.record}")
     if (keys.feed == "argument") != any("{case}" in word for word in keys.run):
@@ -255,8 +255,15 @@ def _workload(section: Section, index: int, keys: WorkloadKeys) -> Workload:
     return Workload(keys.name, keys.run, keys.cases, block, keys.unit, keys.feed, keys.record, keys.files)
 
 
-def _default_block(keys: WorkloadKeys, *, whole: bool) -> int:
-    if whole or isinstance(keys.cases, Manifest):
+def _one_case_a_process(keys: WorkloadKeys) -> str | None:
+    """The key by which a process has no more than one case; None without one."""
+    if keys.feed == "argument":
+        return "feed: argument"
+    return f"record: {keys.record}" if keys.record in {"stdout", "files"} else None
+
+
+def _default_block(keys: WorkloadKeys, *, alone: bool) -> int:
+    if alone or isinstance(keys.cases, Manifest):
         return 1
     return min(DEFAULT_BLOCK, keys.cases)
 
