@@ -148,6 +148,56 @@ def test_what_a_report_says_is_shown_without_control_characters(
     assert "malformed" in capsys.readouterr().err
 
 
+HOSTILE = "\x1b[2J[/none] \u202egnp"
+
+
+def test_nothing_that_a_report_holds_reaches_a_terminal_as_it_is(
+    other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(other, tmp_path / other.name))
+    content = content_of(copy)
+    found = content["verification"]
+    # A gate that this version does not know may say no, by any word.
+    gate = {"name": "later", "passed": False, "reason": HOSTILE, "seconds": 0.0, "facts": {}}
+    for one in found["gates"][1:]:
+        one |= {"passed": None, "reason": "not reached"}
+    found["gates"].insert(1, gate)
+    found |= {"verdict": HOSTILE, "reason": HOSTILE, "behaviour": {"cases": 0, "identical": None, "diverged": 0}}
+    for name in content["files"]:
+        (copy / name).unlink()
+    content |= {"files": {}}
+    seal(copy, content)
+    audit("verify", copy)
+    assert "holds" in (said := capsys.readouterr().out)
+    assert "\x1b" not in said
+    content["verification"] |= {"id": HOSTILE, "pairs": HOSTILE}
+    content["verification"]["gain"] = {"estimate": 0.1, "low": 0.1, "high": 0.1, "clock": HOSTILE}
+    content["divergences"][0] |= {"workload": HOSTILE, "fed": HOSTILE, "case": HOSTILE, "note": HOSTILE}
+    content["files"] = {HOSTILE: {}}
+    (copy / "report.json").write_text(json.dumps(content))
+    for arguments, code in ((["verify", copy], 1), (["show", copy], 0), (["diff", other, copy], 1), (["list"], 0)):
+        audit(*arguments, code=code)
+        said = capsys.readouterr().out
+        assert not {letter for letter in said if not letter.isprintable()} - {"\n"}
+        assert arguments == ["list"] or r"\x1b[2J[/none] \u202egnp" in "".join(said.split("\n"))
+
+
+def test_one_damaged_report_does_not_hide_the_others(
+    promotion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = tmp_path / ".nightfleet" / "reports"
+    for second in range(4):
+        shutil.copytree(promotion, reports / f"v20261120-00000{second}-abcdef")
+    folders = sorted(reports.iterdir())
+    edit(folders[1], lambda content: content["verification"]["gain"].update(estimate=10**400))
+    edit(folders[2], lambda content: content["verification"]["gain"].update(estimate=float("nan")))
+    (folders[3] / "report.json").unlink()
+    os.mkfifo(folders[3] / "report.json")
+    monkeypatch.chdir(tmp_path)
+    problems = [one["problem"] for one in answer(capsys, "list")["reports"]]
+    assert problems == ["no report.json: its writing was cut short", *["report.json is damaged"] * 2, ""]
+
+
 def test_two_reports_are_told_apart(promotion: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "diff", promotion.name, other.name, code=1)
     changed = {(one["group"], one["name"]) for one in found["changes"]}
@@ -221,6 +271,19 @@ def test_nothing_is_overwritten_and_nothing_false_exported(
     audit("export", copy, "--output", tmp_path / "false.tar.gz", code=1)
     assert "/verification/verdict" in capsys.readouterr().err
     assert not (tmp_path / "false.tar.gz").exists()
+
+
+def test_a_bundle_is_written_whole_or_not_at_all(promotion: Path, tmp_path: Path) -> None:
+    target = tmp_path / "evidence.tar.gz"
+    code = (
+        "import resource, sys; from nightfleet.orchestrator.commands import edge; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); edge.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "audit", "export", str(promotion), "--output", str(target)]
+    run = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert (run.returncode, target.exists()) == (2, False)
+    assert "this machine could not do it" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 RUN = """
@@ -324,6 +387,18 @@ def test_hostile_archives_are_refused(
     audit("verify", where, code=2)
     assert "is no bundle" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evidence.tar.gz", "hostile.tar.gz"]
+
+
+def test_a_file_that_claims_to_be_larger_than_it_is_is_not_read(
+    promotion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = tmp_path / "sparse.tar.gz"
+    name = f"{promotion.name}/report.json"
+    about = {"major": 1, "minor": 0, "name": name, "realsize": 1 << 60}
+    headers = {f"GNU.sparse.{key}": str(value) for key, value in about.items()}
+    packed_of(where, [(name, b"1\n0\n1\n".ljust(512, b"\0") + b"x")], pax_headers=headers)
+    assert where.stat().st_size < 1000
+    assert "no plain file" in refusal(where, capsys)
 
 
 def test_a_bundle_that_was_tampered_with_is_found_out(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Cases of a report run again: what is given again, what is not, and why."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,10 @@ import pytest
 from paperwork import content_of, edit, put_rows, report_of, rows_of, seal, two_reports
 from tiny import FILES, PROGRAM, SOURCE, Tiny, doing
 
+from nightfleet.harness.arena import read_arena
 from nightfleet.harness.audit.draws import manifest_order
 from nightfleet.harness.cases import verification_salt
+from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.orchestrator.commands import edge
 
 # What a case is answered depends on how many came before it.
@@ -138,6 +141,47 @@ def test_trees_that_are_not_those_of_the_report_are_refused(
     empty.mkdir()
     monkeypatch.chdir(empty)
     assert "the baseline is not here" in answer(capsys, "rerun", report, code=2)["error"]
+
+
+def elsewhere(original: Path, folder: Path, **subject: Any) -> Path:
+    """A report that somebody sent, saying something else than what was judged here; every digest forged."""
+    copy = Path(shutil.copytree(original, folder / original.name))
+    content = content_of(copy)
+    content["subject"] |= subject
+    seal(copy, content)
+    return copy
+
+
+def test_a_report_from_elsewhere_does_not_choose_what_is_run_here(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As the set-up of a hostile one: it has the network, and would be shown whatever `sandbox.read` names.
+    text = PROGRAM.replace("build: make", "build: make -s")
+    arena, _ = read_arena(read_front_matter(text).section)
+    about: dict[str, Any] = {"program_text": text, "program": hashlib.sha256(text.encode()).hexdigest()}
+    about |= {"contract": json.loads(json.dumps(arena.content)), "arena": {"name": "tiny", "digest": arena.digest}}
+    copy = elsewhere(of(tiny, "promote"), tmp_path, **about)
+    assert answer(capsys, "verify", copy)["holds"]
+    said = answer(capsys, "rerun", copy, "--sample", 5, code=2)["error"]
+    assert "neither the baseline's nor the one in" in said
+    # Whoever has read it may put it there.
+    kept = (tiny.root / "program.md").read_text()
+    try:
+        (tiny.root / "program.md").write_text(text)
+        assert answer(capsys, "rerun", copy, "--sample", 5)["holds"]
+    finally:
+        (tiny.root / "program.md").write_text(kept)
+
+
+def test_a_report_from_elsewhere_does_not_choose_what_is_read_here(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = of(tiny, "promote")
+    baseline = {**content_of(original)["subject"]["baseline"], "name": "/"}
+    copy = elsewhere(original, tmp_path, baseline=baseline)
+    said = answer(capsys, "rerun", copy, code=2)["error"]
+    assert "its baseline is no commit but '/'; type --baseline" in said
+    assert answer(capsys, "rerun", copy, "--sample", 5, "--baseline", "main")["holds"]
 
 
 def test_one_case_is_shown_on_both_sides(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

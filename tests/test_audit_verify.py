@@ -277,6 +277,36 @@ def another_contract(_folder: Path, content: Content) -> None:
     content["subject"]["contract"]["cores"] = 2
 
 
+def contract_of_the_forger(content: Content) -> None:
+    """The digest that a contract has, whatever program.md says."""
+    from nightfleet.harness.sums import canonical
+
+    subject = content["subject"]
+    subject["arena"]["digest"] = hashlib.sha256(canonical({"nightfleet arena 1": subject["contract"]})).hexdigest()
+
+
+def contract_of_another_program(_folder: Path, content: Content) -> None:
+    from nightfleet.harness.evidence import recompute
+
+    content["subject"]["contract"]["thresholds"]["promote_ratio"] = content["speed"]["rules"]["promote"] = 0.021
+    contract_of_the_forger(content)
+    _decide_again(content, recompute)
+
+
+def another_arenas_name(_folder: Path, content: Content) -> None:
+    content["subject"]["arena"]["name"] = "respectable"
+
+
+def more_cases_than_memory(_folder: Path, content: Content) -> None:
+    content["subject"]["contract"]["workloads"][0]["cases"] = content["subject"]["cases"]["sums"] = 10**12
+    contract_of_the_forger(content)
+
+
+def larger_blocks_than_memory(_folder: Path, content: Content) -> None:
+    content["subject"]["contract"]["workloads"][0]["block"] = 10**12
+    contract_of_the_forger(content)
+
+
 def looser_rules(_folder: Path, content: Content) -> None:
     from nightfleet.harness.evidence import recompute
 
@@ -347,6 +377,10 @@ FORGED: dict[Callable[[Path, Content], None], str] = {
     another_salt_and_commitment: "cases: baseline of sums: case .* is none that the salt draws",
     another_program: "program: its text has SHA-256",
     another_contract: "program: the contract has SHA-256",
+    contract_of_another_program: "contract: the contract is not what program.md says: the contract's digest",
+    another_arenas_name: "contract: .* it says 'respectable'; the evidence gives 'tiny'",
+    more_cases_than_memory: "cases: sums: 1000000000000 cases in blocks of 100 are more than a program can have",
+    larger_blocks_than_memory: "cases: sums: 400 cases in blocks of 1000000000000 are more",
     looser_rules: "rules: the verdict went by promote 0.021; the program says 0.05",
     looser_guard: "rules: guard wall was measured and not held",
     a_gate_less: "verdict: the gates are .*; each of",

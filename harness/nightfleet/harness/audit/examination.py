@@ -161,6 +161,9 @@ def _cases(papers: Papers) -> str:
     for workload, arrays in tables_of(papers).items():
         contract = _contract(subject, workload)
         count, block, whole = subject["cases"][workload], contract["block"], contract["cases"]
+        if not 1 <= block <= draws.MOST_CASES or not 0 <= count <= draws.MOST_CASES:
+            # Before anything is drawn: whoever forges a report must not choose how much memory that takes.
+            raise ContradictionError(f"{workload}: {count} cases in blocks of {block} are more than a program can have")
         if isinstance(whole, int):
             hold_equal(f"cases of {workload}", count, draws.times(subject) * whole)
             drawn = draws.behaviour_cases(salt, practice, workload, count, block)

@@ -33,10 +33,16 @@ class ContradictionError(ValueError):
 
 @dataclass(frozen=True)
 class Papers:
-    """The files of one report. `name`: of the folder they lie in, which is the report's id."""
+    """The files of one report.
+
+    Attributes:
+        name: of the folder they lie in, which is the report's id.
+        place: that folder; None for those of a bundle.
+    """
 
     name: str
     files: Mapping[str, bytes]
+    place: Path | None = None
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Papers":
@@ -46,7 +52,8 @@ class Papers:
             ContradictionError: something lies there that is no file, or is larger than any report.
             OSError: it cannot be read.
         """
-        return cls(folder.resolve().name, {path.name: _content(path) for path in sorted(folder.iterdir())})
+        place = folder.resolve()
+        return cls(place.name, {path.name: _content(path) for path in sorted(place.iterdir())}, place)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -59,7 +66,9 @@ class Papers:
         if REPORT not in self.files:
             raise ContradictionError(f"{REPORT} is missing: no report, or one whose writing was cut short")
         try:
-            found: Any = json.loads(self.files[REPORT].decode("utf-8"), object_pairs_hook=_once, parse_constant=_never)
+            found: Any = json.loads(
+                self.files[REPORT].decode("utf-8"), object_pairs_hook=_once, parse_constant=no_constant
+            )
         except json.JSONDecodeError as error:
             raise ContradictionError(f"{REPORT} is cut or damaged at line {error.lineno}: {error.msg}") from None
         except UnicodeDecodeError as error:
@@ -144,5 +153,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _never(name: str) -> Any:
+def no_constant(name: str) -> Any:
+    """Refuse NaN and infinities, which Python reads and JSON has not."""
     raise ContradictionError(f"{REPORT} holds {name}, which is not JSON")

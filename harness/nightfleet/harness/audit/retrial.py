@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nightfleet.harness import behaviour
-from nightfleet.harness.arena import Arena, read_arena
 from nightfleet.harness.audit import draws
+from nightfleet.harness.audit.contract import arena_of, refuse_strange_names, refuse_strange_program
 from nightfleet.harness.audit.examination import tables_of
 from nightfleet.harness.audit.papers import Papers
 from nightfleet.harness.behaviour import Span, Work
@@ -29,13 +29,12 @@ from nightfleet.harness.built import Built
 from nightfleet.harness.calibrations import Machine
 from nightfleet.harness.cases import Cases, hash_seed
 from nightfleet.harness.divergence import Divergence, Look
-from nightfleet.harness.frontmatter import read_front_matter
 from nightfleet.harness.overlay import overlay
 from nightfleet.harness.pools import CasePools, Pool
 from nightfleet.harness.sides import Side, fresh_copy
 from nightfleet.harness.tree import Tree
 from nightfleet.harness.workspace import BuildFailedError, Workspace
-from nightfleet.native import Sandbox, UserError, __version__
+from nightfleet.native import Sandbox, UserError
 
 SIDES = ("baseline", "candidate")
 # Fixed: of digests that are not given again, so many are looked at in the block that they came from.
@@ -119,10 +118,11 @@ class Retrial:
         source: the user's folder, for `data` and the toolchain; never written to.
         state: the `.nightfleet` directory.
         names: of baseline and candidate, where they are not to be found under those in the report.
+        own: whether the report was written here; what another names is neither read nor run unasked.
         tell: what is being done, how much of it, of how much.
 
     Raises:
-        UserError: the trees are not those of the report, or do not build here.
+        UserError: the trees are not those of the report, or do not build here; see `contract`.
     """
 
     def __init__(
@@ -133,13 +133,18 @@ class Retrial:
         state: Path,
         *,
         names: tuple[str | None, str | None] = (None, None),
+        own: bool = True,
         tell: Tell = lambda _words, _done, _of: None,
     ) -> None:
         self.papers, self.subject, self._tell = papers, papers.content["subject"], tell
-        self.arena = _arena(self.subject)
+        self.arena = arena_of(self.subject)
+        if not own:
+            refuse_strange_names(self.subject, dict(zip(SIDES, names, strict=True)))
         self.baseline, candidate = (
             _tree(find, self.subject, side, name) for side, name in zip(SIDES, names, strict=True)
         )
+        if not own:
+            refuse_strange_program(self.subject, self.baseline, source)
         merged = overlay(self.baseline, candidate, self.arena.scope)
         if merged.tree is None:
             raise UserError(f"the candidate was never run: it is out of scope ({merged.objections[0].text})")
@@ -316,16 +321,6 @@ class Retrial:
         # What an extraordinary claim was held against is in no block that the report could name.
         alone = np.array([case], np.int64) if case in shown else None
         return next((block for block in blocks if case in block), alone)
-
-
-def _arena(subject: Mapping[str, Any]) -> Arena:
-    arena, _ = read_arena(read_front_matter(subject["program_text"]).section)
-    if arena.digest != subject["arena"]["digest"]:
-        raise UserError(
-            f"this version ({__version__}) reads the report's program.md otherwise than the one that judged by it "
-            f"({subject['version']}); run that one"
-        )
-    return arena
 
 
 def _tree(find: Callable[[str], Tree], subject: Mapping[str, Any], side: str, name: str | None) -> Tree:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nightfleet.harness.audit import bundle
-from nightfleet.harness.audit.papers import FORMAT, REPORT, ContradictionError, Papers, UnknownFormatError
+from nightfleet.harness.audit.papers import FORMAT, REPORT, ContradictionError, Papers, UnknownFormatError, no_constant
 from nightfleet.harness.tree import printable
 from nightfleet.native import UserError
 
@@ -92,6 +92,10 @@ class Shelf:
         path = self.find(text)
         return bundle.papers_of(path) if path.is_file() else Papers.of_folder(path)
 
+    def holds(self, papers: Papers) -> bool:
+        """Whether they lie here, and nowhere else that a name may have led to."""
+        return papers.place is not None and papers.place.parent == self.folder.resolve()
+
     def content(self, text: str) -> dict[str, Any]:
         """What a report says, unchecked.
 
@@ -105,12 +109,14 @@ class Shelf:
 
 
 def _entry(folder: Path) -> Entry:
-    try:
-        found: Any = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return _said(folder.name, found)
-    except FileNotFoundError:
+    report = folder / REPORT
+    # A pipe that nobody writes to would be waited for.
+    if not report.is_file():
         return Entry(folder.name, problem=f"no {REPORT}: its writing was cut short")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    try:
+        found: Any = json.loads(report.read_text(encoding="utf-8"), parse_constant=no_constant)
+        return _said(folder.name, found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return Entry(folder.name, problem=f"{REPORT} is damaged")
 
 

@@ -30,7 +30,7 @@ def show_list(
 ) -> None:
     """One line a report; with its night and candidate, by `whose`, if any has them."""
     if not of:
-        console.print(f"no reports in {folder}; `nightfleet verify main my-branch` writes one", soft_wrap=True)
+        console.print(_plain(f"no reports in {folder}; `nightfleet verify main my-branch` writes one"), soft_wrap=True)
         return
     nights = ("night",) if whose else ()
     table = _table("id", *nights, "verdict", "gain", "pairs", "cases", "baseline", "candidate")
@@ -56,11 +56,12 @@ def show_account(account: "Account", console: Console) -> None:
     console.soft_wrap = not console.is_terminal
     for check in account.checks:
         mark, style = MARKS[check.holds]
-        line = Text.assemble((f"{mark} ", style), (f"{check.name:14}", "bold" if check.holds is not None else "dim"))
+        name = (f"{_clean(check.name):14}", "bold" if check.holds is not None else "dim")
+        line = Text.assemble((f"{mark} ", style), name)
         console.print(line.append(_clean(check.words), style="red" if check.holds is False else ""))
     if account.holds:
-        console.print(Text.assemble(("holds", "bold green"), f"  {account.verdict}: {_clean(account.reason)}"))
-        console.print(f"Not to be seen here: {NOT_HERE}. Type `nightfleet audit rerun {account.id}`.")
+        console.print(Text.assemble(("holds", "bold green"), _clean(f"  {account.verdict}: {account.reason}")))
+        console.print(_plain(f"Not to be seen here: {NOT_HERE}. Type `nightfleet audit rerun {account.id}`."))
     else:
         console.print(Text.assemble(("does not hold", "bold red"), "  This is no evidence of anything."))
 
@@ -76,9 +77,11 @@ def show_report(content: Mapping[str, Any], console: Console) -> None:
         _show_subject(content["subject"], console)
         for shown in (*content["divergences"], *content.get("sample", ())):
             _show_divergence(shown, console)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f"this report is malformed ({error!r}); type `nightfleet audit verify` with it") from None
-    console.print(f"Nothing of this was checked. Type `nightfleet audit verify {content['verification']['id']}`.")
+    console.print(
+        _plain(f"Nothing of this was checked. Type `nightfleet audit verify {content['verification']['id']}`.")
+    )
 
 
 def _show_head(content: Mapping[str, Any], console: Console) -> None:
@@ -88,8 +91,10 @@ def _show_head(content: Mapping[str, Any], console: Console) -> None:
     if found["gain"] is not None:
         gain = found["gain"]
         console.print(
-            f"gain {gain['estimate']:+.1%} (from {gain['low']:+.1%} to {gain['high']:+.1%}, {_clean(gain['clock'])}), "
-            f"{found['pairs']} pairs; {found['behaviour']['cases']} cases, {found['behaviour']['diverged']} differ"
+            _plain(
+                f"gain {gain['estimate']:+.1%} (from {gain['low']:+.1%} to {gain['high']:+.1%}, {gain['clock']}), "
+                f"{found['pairs']} pairs; {found['behaviour']['cases']} cases, {found['behaviour']['diverged']} differ"
+            )
         )
     for note in found["notes"]:
         console.print(Text(f"note: {_clean(note)}", style="yellow"))
@@ -120,8 +125,8 @@ def _show_subject(subject: Mapping[str, Any], console: Console) -> None:
 
 
 def _show_divergence(shown: Mapping[str, Any], console: Console) -> None:
-    title = f"case {shown['case']} of {_clean(shown['workload'])}, given {_clean(str(shown['fed']))!r}"
-    _show_records(title, [shown[side] for side in SIDES], shown["first"], shown["note"], console)
+    title = f"case {shown['case']} of {shown['workload']}, given {str(shown['fed'])!r}"
+    _show_records(_plain(title), [shown[side] for side in SIDES], shown["first"], shown["note"], console)
 
 
 def show_case(found: "SideBySide", console: Console) -> None:
@@ -131,13 +136,13 @@ def show_case(found: "SideBySide", console: Console) -> None:
     _show_divergence(shown, console)
     for place, side in enumerate(SIDES):
         recorded = found.recorded[place] if found.recorded else "none: not one of the cases that behaviour compared"
-        console.print(f"{side:10} digest {found.now[place]}, recorded {recorded}", soft_wrap=True)
+        console.print(_plain(f"{side:10} digest {found.now[place]}, recorded {recorded}"), soft_wrap=True)
     same = Text("the same record", style="bold green") if found.same else Text("different records", style="bold red")
     console.print(same)
 
 
 def _show_records(
-    title: str, records: Sequence[Mapping[str, Any] | None], first: int | None, note: str, console: Console
+    title: Text, records: Sequence[Mapping[str, Any] | None], first: int | None, note: str, console: Console
 ) -> None:
     table = Table(title=title, title_justify="left", show_lines=False)
     for side in SIDES:
@@ -146,7 +151,7 @@ def _show_records(
     console.print(table)
     if first is not None:
         here = " and ".join(map(_from(first), records))
-        console.print(Text(f"the first difference is at byte {first}: {here}"), soft_wrap=True)
+        console.print(_plain(f"the first difference is at byte {first}: {here}"), soft_wrap=True)
     if note:
         console.print(Text(f"note: {_clean(note)}", style="yellow"))
 
@@ -161,7 +166,7 @@ def _record(record: Mapping[str, Any] | None, first: int | None) -> Text:
     if place is not None:
         text.stylize("bold reverse", place, place + 1)
     if start or size > start + len(str(record["text"]).encode()):
-        text.append(f"\n… from byte {start} of {size}", style="dim")
+        text.append("\n").append(_clean(f"… from byte {start} of {size}"), style="dim")
     return text
 
 
@@ -189,7 +194,7 @@ def show_rerun(found: "Rerun", console: Console) -> None:
     console.soft_wrap = not console.is_terminal
     _show_changed(found.changed, console)
     drawn = ", ".join(f"{count} of {name}" for name, count in found.cases.items())
-    console.print(f"cases run again on both sides: {drawn} (drawn by --seed {found.seed})")
+    console.print(_plain(f"cases run again on both sides: {drawn} (drawn by --seed {found.seed})"))
     for one in found.differing:
         words = f"✗ case {one.case} of {one.workload}, {one.side}: recorded {one.recorded}, now {one.now}"
         console.print(Text(_clean(words), style="red"))
@@ -204,7 +209,7 @@ def show_rerun(found: "Rerun", console: Console) -> None:
 
 def show_contrast(found: "Contrast", console: Console) -> None:
     """What is not the same, by group."""
-    table = _table("", "", found.left, found.right)
+    table = _table("", "", _plain(found.left), _plain(found.right))
     before = ""
     for change in found.changes:
         group = change.group if change.group != before else ""
@@ -237,10 +242,10 @@ def _show_changed(changed: Sequence[str], console: Console) -> None:
         console.print(Text(f"note: {_clean(words)}", style="yellow"), soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str | Text) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in columns:
-        table.add_column(name, no_wrap=name in {"id", "verdict", "gain", "pairs", "cases"}, overflow="fold")
+        table.add_column(name, no_wrap=str(name) in {"id", "verdict", "gain", "pairs", "cases"}, overflow="fold")
     return table
 
 

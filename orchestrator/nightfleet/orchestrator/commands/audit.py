@@ -12,6 +12,7 @@ from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 
 if TYPE_CHECKING:
     from nightfleet.harness.audit.account import Account
+    from nightfleet.harness.audit.papers import Papers
     from nightfleet.harness.audit.retrial import Retrial
     from nightfleet.harness.audit.shelf import Shelf
 
@@ -83,7 +84,7 @@ def verify(report: Id, as_json: AsJson = False) -> None:
 
     Example: `nightfleet audit verify latest`
     """
-    account = _account(report)
+    account, _ = _examined(report)
     if as_json:
         _print_json(account.to_json())
     else:
@@ -191,21 +192,17 @@ def export(
     from nightfleet.harness.audit import bundle
     from nightfleet.native import UserError
 
-    account = _account(report)
-    if not account.holds:
-        accounts.show_account(account, Console(stderr=True, highlight=False))
-        raise typer.Exit(ANSWER_IS_NO)
-    target = output or Path(f"{account.id}.tar.gz")
-    data = bundle.pack(_shelf().papers(report))
+    papers = _holding(report, Console(stderr=True, highlight=False))
+    target = output or Path(f"{papers.name}.tar.gz")
+    data = bundle.pack(papers)
     try:
-        with target.open("xb") as file:
-            file.write(data)
+        _write_new(target, data)
     except FileExistsError:
         raise UserError(f"{target} is there already; remove it, or name another file with --output") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{target} cannot be written: {error.strerror}; name another file with --output") from None
     if as_json:
-        _print_json({"id": account.id, "file": str(target), "bytes": len(data)})
+        _print_json({"id": papers.name, "file": str(target), "bytes": len(data)})
     else:
         typer.echo(f"wrote {target}, {len(data)} bytes; `nightfleet audit verify {target}` checks it anywhere")
 
@@ -233,39 +230,65 @@ def _owner(whose: tuple[str, int] | None) -> dict[str, Any]:
     return {"night": night, "number": number}
 
 
-def _account(report: str) -> "Account":
-    """Every check of a report; UserError where there is none to check."""
+def _write_new(target: Path, data: bytes) -> None:
+    """A file that was not there before, whole or not at all."""
+    with target.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _examined(report: str) -> "tuple[Account, Papers | None]":
+    """Every check of a report, and the papers that were checked: what lies there a moment later may be others.
+
+    UserError where there is none to check.
+    """
     from nightfleet.harness.audit.account import Account
+    from nightfleet.harness.audit.contract import check_contract
     from nightfleet.harness.audit.examination import examine
     from nightfleet.harness.audit.papers import ContradictionError, UnknownFormatError
     from nightfleet.native import UserError
 
     try:
-        return examine(_shelf().papers(report))
+        papers = _shelf().papers(report)
+        account = examine(papers)
     except UnknownFormatError as error:
         raise UserError(str(error)) from None
     except ContradictionError as contradiction:
-        return Account.refused(Path(report).name, str(contradiction))
+        return Account.refused(Path(report).name, str(contradiction)), None
+    if account.holds:
+        account.look("contract", lambda: check_contract(papers.content["subject"]))
+    return account, papers
+
+
+def _holding(report: str, console: Console) -> "Papers":
+    """The papers of a report that holds; the answer is no where it does not."""
+    account, papers = _examined(report)
+    if papers is None or not account.holds:
+        accounts.show_account(account, console)
+        raise typer.Exit(ANSWER_IS_NO)
+    return papers
 
 
 def _retrial(report: str, names: tuple[str | None, str | None], tell: "accounts.Tell", console: Console) -> "Retrial":
-    """Both programs of a report, built again. A report that does not hold is not worth the electricity."""
+    """Both programs of a report, built again. One that does not hold is not worth the electricity."""
     from nightfleet.harness.audit.retrial import Retrial
     from nightfleet.harness.folder import find_tree
     from nightfleet.orchestrator.commands.subject import repository_around
 
-    account = _account(report)
-    if not account.holds:
-        accounts.show_account(account, console)
-        raise typer.Exit(ANSWER_IS_NO)
+    papers = _holding(report, console)
     here = Path.cwd()
     repository, subfolder = repository_around(here, str(here))
     return Retrial(
-        _shelf().papers(report),
+        papers,
         lambda name: find_tree(name, repository, subfolder),
         here,
         here / ".nightfleet",
         names=names,
+        own=_shelf().holds(papers),
         tell=tell,
     )
 

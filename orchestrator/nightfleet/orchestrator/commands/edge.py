@@ -37,6 +37,7 @@ from nightfleet.orchestrator.log import set_up_log
 MACHINE_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,
