@@ -12,6 +12,8 @@ from simulated import calibrated
 from tiny import FILES, Tiny, doing
 
 from nightfleet.harness.calibrate import Calibrated, Summary
+from nightfleet.harness.calibrations import Machine
+from nightfleet.harness.report import Gate
 from nightfleet.harness.request import Nobody
 from nightfleet.harness.rules import Rules
 from nightfleet.harness.selftest import Asked, Attempt, SelfTest, Truth
@@ -135,6 +137,93 @@ def test_it_goes_on_where_it_was_stopped(tiny: Tiny) -> None:
     assert third.attempts == second.attempts
 
 
+def tried(test: SelfTest) -> SelfTest:
+    test.run()
+    return test
+
+
+def few(tiny: Tiny, **more: object) -> Asked:
+    return asked(tiny, **{"nulls": 1, "planted": (), **more})
+
+
+class Said(Nobody):
+    """Hears what is said in lines of its own."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def ends(self, gate: Gate) -> None:
+        self.lines.append(gate.reason)
+
+
+def test_what_was_tried_on_other_grounds_is_not_counted(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tried(SelfTest(few(tiny), Nobody()))
+    assert tried(SelfTest(few(tiny), Nobody())).resumed == 1
+    arena = first.asked.arena
+    looser = replace(few(tiny), arena=replace(arena, thresholds=replace(arena.thresholds, promote_ratio=0.04)))
+    other = tried(SelfTest(looser, said := Said()))
+    assert (other.resumed, len(other.attempts)) == (0, 1)
+    assert said.lines == ["program.md changed since the last test of this baseline: this one begins anew"]
+    assert str(first.kept) in other.notes[0]
+    here = Machine.here()
+    monkeypatch.setattr(Machine, "here", lambda: replace(here, kernel="2.4.20"))
+    moved = tried(SelfTest(few(tiny), said := Said()))
+    assert moved.resumed == 0
+    assert f"machine's kernel ({here.kernel} → 2.4.20)" in said.lines[0]
+    monkeypatch.undo()
+    assert tried(SelfTest(few(tiny), Nobody())).resumed == 1
+
+
+def test_one_test_is_made_by_one_process_at_a_time(tiny: Tiny) -> None:
+    def meanwhile(_attempt: Attempt) -> None:
+        with pytest.raises(UserError, match=r"another selftest is writing .*; wait until it is over, or stop it"):
+            SelfTest(few(tiny), Nobody()).run()
+
+    test = SelfTest(few(tiny), Nobody(), meanwhile)
+    test.run()
+    assert len(test.attempts) == 1
+
+
+def test_damaged_lines_are_tried_again(tiny: Tiny) -> None:
+    first = tried(SelfTest(few(tiny), Nobody()))
+    with first.kept.open("a") as file:
+        file.write('{}\n[]\n5\n{"attempt": {"of": "8%"}}\n{"null": 3}\n{"truth": {"planted": 0.1}}\n\0\0\n')
+    again = tried(SelfTest(few(tiny), Nobody()))
+    assert again.attempts == first.attempts
+
+
+def test_a_share_that_cuts_nothing_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"0\.4% less of a block of 100 cases is none less \(sums\); plant 1% or more"):
+        SelfTest(asked(tiny, planted=(0.004,)), Nobody())
+    arena = asked(tiny).arena
+    alone = replace(arena, workloads=(replace(arena.workloads[0], record="stdout", block=1),))
+    with pytest.raises(UserError, match="no block can be cut: type --planted ''"):
+        SelfTest(replace(asked(tiny), arena=alone), Nobody())
+    assert not tiny.state.exists()
+
+
+def test_ctrl_c_before_the_calibration_of_a_resumed_test_is_an_interrupt(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried(SelfTest(few(tiny), Nobody()))
+
+    def interrupted(_self: SelfTest) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SelfTest, "_calibrate", interrupted)
+    monkeypatch.chdir(tiny.root)
+    assert command("--aa", "2", "--planted", "") == 130
+    shown = capsys.readouterr()
+    assert shown.err.endswith("nightfleet: interrupted\n")
+    assert "Traceback" not in shown.err
+
+
+def test_what_nothing_is_known_of_is_null_and_no_promise(tiny: Tiny) -> None:
+    found = tally(tried(SelfTest(few(tiny, nulls=0), Nobody())))
+    shown = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert (shown["median_pairs"], shown["overhead"]) == (None, None)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_a_share_that_cannot_be_is_refused(tiny: Tiny, share: float) -> None:
     with pytest.raises(UserError, match="impossible"):
@@ -205,6 +294,8 @@ def test_the_command_draws_a_picture_and_prints_json(
         (["--planted", "0"], "above 0 and below 100"),
         (["--planted", "3,3"], "stand there once"),
         (["--alpha", "0"], "--alpha 0 is impossible"),
+        (["--plot", "picture.xyz"], "a picture ends in .png, .svg, .pdf"),
+        (["--plot", "/nowhere/picture.png"], "there is no folder /nowhere"),
         (["nowhere"], "nowhere"),
     ],
 )

@@ -9,6 +9,7 @@ Attempts take turns in proportion, so that a test that is stopped early has some
 is there: the same test asked again goes on where it was.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -18,27 +19,29 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nightfleet.harness import behaviour
 from nightfleet.harness.arena import Arena
 from nightfleet.harness.built import Built
 from nightfleet.harness.calibrate import Calibrated
+from nightfleet.harness.calibrations import Machine
 from nightfleet.harness.cases import new_master
 from nightfleet.harness.disguise import Disguise, reformatted, reordered
-from nightfleet.harness.epoch import epoch_digest
 from nightfleet.harness.evidence import plain, read_block, read_pair
 from nightfleet.harness.folder import find_tree
 from nightfleet.harness.ground import Ground
 from nightfleet.harness.pools import CasePools
 from nightfleet.harness.reading import BothSides, Pair
-from nightfleet.harness.report import new_id
+from nightfleet.harness.report import Gate, new_id
 from nightfleet.harness.request import Watch
 from nightfleet.harness.rounds import Bench, Blocks
 from nightfleet.harness.rules import VERIFY_ALPHA
 from nightfleet.harness.speed import Progress, Speed
+from nightfleet.harness.store import Hold
 from nightfleet.harness.tree import Tree, export
 from nightfleet.harness.workspace import BuildFailedError, NotRelinkedError
-from nightfleet.native import UserError
+from nightfleet.native import UserError, __version__
 
 __all__ = ["Asked", "Attempt", "Null", "SelfTest", "Truth"]
 
@@ -142,7 +145,7 @@ class SelfTest:
     """One test of the judge. `run` it; what is found stands in the attributes at any moment.
 
     Raises:
-        nightfleet.native.UserError: as `Ground`; no share in (0, 1).
+        nightfleet.native.UserError: as `Ground`; no share in (0, 1), or one that leaves no block shorter.
     """
 
     asked: Asked
@@ -162,6 +165,7 @@ class SelfTest:
         for share in self.asked.planted:
             if not 0 < share < 1:
                 raise UserError(f"a planted gain of {share:.0%} is impossible; choose above 0% and below 100%")
+            self._refuse_untrimmed(share)
         asked = self.asked
         salts = new_master(), 0
         self._ground = Ground(asked.arena, asked.baseline, asked.source, asked.state, salts=salts, alpha=asked.alpha)
@@ -169,10 +173,21 @@ class SelfTest:
 
     @property
     def kept(self) -> Path:
-        """Where everything is kept. Another baseline, arena or error rate is another test."""
+        """Where everything is kept. What was tried on other grounds is another test."""
+        digest = hashlib.sha256(json.dumps(self.grounds, sort_keys=True).encode()).hexdigest()
+        return self.asked.state / "selftest" / f"{self._built.whole_digest[:12]}-{digest[:12]}.jsonl"
+
+    @property
+    def grounds(self) -> dict[str, object]:
+        """What attempts must have in common to be counted together."""
         asked = self.asked
-        name = f"{epoch_digest(asked.arena)[:12]}-{self._built.whole_digest[:12]}-{asked.alpha:g}.jsonl"
-        return asked.state / "selftest" / name
+        return {
+            "program.md": asked.arena.digest,
+            "baseline": self._built.whole_digest,
+            "alpha": asked.alpha,
+            "nightfleet": __version__,
+            **{f"machine's {name}": value for name, value in asdict(Machine.here()).items()},
+        }
 
     @property
     def begun(self) -> bool:
@@ -189,11 +204,21 @@ class SelfTest:
 
         Raises:
             nightfleet.harness.rounds.TooLoadedError: too many pairs were void; what was tried is kept.
-            nightfleet.native.UserError: the baseline cannot be judged.
+            nightfleet.native.UserError: the baseline cannot be judged, or another process is at the same test.
             nightfleet.native.MachineError: the machine could not do its part.
         """
         self._tell("build", "the baseline", 0, None)
         self._built = self._ground.workspace.build(self.asked.baseline)
+        self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        hold = Hold.take(self.kept.with_suffix(".lock"), "alone", wait=False)
+        if hold is None:
+            raise UserError(f"another selftest is writing {self.kept}; wait until it is over, or stop it")
+        try:
+            self._go_on()
+        finally:
+            hold.release()
+
+    def _go_on(self) -> None:
         self._resume()
         self._dress_up()
         self._calibrate()
@@ -203,6 +228,16 @@ class SelfTest:
                 self.notes.append(f"stopped after {self.asked.minutes:g} minutes; the same command goes on from here")
                 return
             self._try(step, count)
+
+    def _refuse_untrimmed(self, share: float) -> None:
+        for workload in self.asked.arena.workloads:
+            if workload.feed == "argument" or workload.record in {"stdout", "files"}:
+                raise UserError(f"{workload.name} runs one process a case, so no block can be cut: type --planted ''")
+            if round(share * workload.block) < 1:
+                raise UserError(
+                    f"{percent(share)} less of a block of {workload.block} cases is none less ({workload.name}); plant "
+                    f"{percent(1 / workload.block)} or more"
+                )
 
     # --- what is still to do -----------------------------------------------------------------------------------------
 
@@ -408,6 +443,8 @@ class SelfTest:
     def _resume(self) -> None:
         """What an earlier run of the same test found; a last line that was cut off is not there."""
         if not self.kept.exists():
+            self._tell_what_changed()
+            self._write("grounds", self.grounds)
             return
         text = self.kept.read_bytes()
         if text and not text.endswith(b"\n"):
@@ -417,15 +454,35 @@ class SelfTest:
         for line in text.splitlines():
             try:
                 kind, found = next(iter(json.loads(line).items()))
-            except ValueError:
+                self._take_up(kind, found)
+            except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+                # Cut off by a kill, or damaged: it is tried again.
                 continue
-            if kind == "attempt":
-                self.attempts.append(Attempt(**found))
-            elif kind == "truth":
-                self.truths.append(Truth(found["planted"], tuple(map(read_pair, found["pairs"]))))
-            elif kind == "null":
-                self.nulls.append(Null(**{**found, "blocks": tuple(map(read_block, found["blocks"]))}))
         self.resumed = len(self.attempts)
+
+    def _take_up(self, kind: str, found: Any) -> None:
+        if kind == "attempt":
+            self.attempts.append(Attempt(**found))
+        elif kind == "truth":
+            self.truths.append(Truth(found["planted"], tuple(map(read_pair, found["pairs"]))))
+        elif kind == "null":
+            self.nulls.append(Null(**{**found, "blocks": tuple(map(read_block, found["blocks"]))}))
+
+    def _tell_what_changed(self) -> None:
+        """Where the same baseline was tested on other grounds: which, and that this begins anew."""
+        others = self.kept.parent.glob(f"{self._built.whole_digest[:12]}-*.jsonl")
+        newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=None)
+        before = None if newest is None else _grounds_of(newest)
+        if before is None:
+            return
+        changed = [
+            name if name == "program.md" else f"{name} ({before.get(name)} → {value})"
+            for name, value in self.grounds.items()
+            if before.get(name) != value
+        ]
+        words = f"{', '.join(changed)} changed since the last test of this baseline: this one begins anew"
+        self.notes.append(f"{words}; what was tried before stays in {newest}")
+        self.watch.ends(Gate("selftest", None, words))
 
     def _keep(self, found: Attempt | Truth) -> None:
         if isinstance(found, Attempt):
@@ -436,11 +493,20 @@ class SelfTest:
             self._write("truth", {"planted": found.planted, "pairs": [plain(pair) for pair in found.pairs]})
 
     def _write(self, kind: str, found: object) -> None:
-        self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.kept.open("a", encoding="utf-8") as file:
             file.write(json.dumps({kind: found}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _grounds_of(kept: Path) -> dict[str, object] | None:
+    """The grounds that another test stood on, from its first line; None where it has none."""
+    try:
+        with kept.open(encoding="utf-8") as file:
+            found: dict[str, object] = dict(json.loads(file.readline())["grounds"])
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def percent(share: float) -> str:

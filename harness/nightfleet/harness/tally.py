@@ -12,7 +12,7 @@ from scipy.stats import beta, binom, binomtest
 from nightfleet.harness.calibrate import Calibrated
 from nightfleet.harness.reading import Pair, rounds_of
 from nightfleet.harness.rules import Rules, to_gain
-from nightfleet.harness.selftest import Attempt, Null, SelfTest, Truth, percent
+from nightfleet.harness.selftest import Attempt, SelfTest, Truth, percent
 from nightfleet.harness.track import Track
 
 __all__ = ["Planted", "Promotions", "Tally", "tally"]
@@ -110,15 +110,15 @@ class Tally:
     holds: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; rates and gains are fractions."""
-        planted = [{**asdict(one), "promotions": _rate(one.promotions)} for one in self.planted]
-        return {**asdict(self), "nulls": _rate(self.nulls), "planted": planted}
+        """Plain values; rates and gains are fractions; null is what nothing is known of."""
+        planted = [{**_known(asdict(one)), "promotions": _rate(one.promotions)} for one in self.planted]
+        return {**_known(asdict(self)), "nulls": _rate(self.nulls), "planted": planted}
 
 
 def tally(test: SelfTest) -> Tally:
     """Of what was tried so far."""
     bound = test.asked.alpha
-    return count(test.attempts, test.truths, test.calibrated, shares=test.asked.planted, bound=bound, nulls=test.nulls)
+    return count(test.attempts, test.truths, test.calibrated, shares=test.asked.planted, bound=bound)
 
 
 def count(
@@ -128,7 +128,6 @@ def count(
     *,
     shares: Sequence[float],
     bound: float,
-    nulls: Sequence[Null] = (),
 ) -> Tally:
     """Of attempts, whatever they come from."""
     idle = [attempt for attempt in attempts if attempt.planted == 0]
@@ -147,7 +146,7 @@ def count(
         verdicts=_verdicts(idle),
         median_pairs=_median([attempt.pairs for attempt in idle]),
         median_seconds=_median([attempt.seconds for attempt in idle]),
-        programs=sum(not null.why for null in nulls),
+        programs=len({attempt.of for attempt in idle}),
         planted=planted,
         first_share=first / pairs if pairs else 0.5,
         first_p=first_p,
@@ -210,6 +209,11 @@ def _verdicts(attempts: Sequence[Attempt]) -> dict[str, int]:
 
 def _median(values: Sequence[float]) -> float:
     return float(statistics.median(values)) if values else math.nan
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {name: None if isinstance(one, float) and math.isnan(one) else one for name, one in values.items()}
 
 
 def _rate(of: Promotions) -> dict[str, float]:

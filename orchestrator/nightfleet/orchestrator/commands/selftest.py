@@ -48,6 +48,8 @@ def selftest(
     console = Console(stderr=as_json, highlight=False)
     subject = find_subject(Path.cwd(), revision, program)
     asked = _asked(subject, alpha, nulls=aa, planted=_shares(planted), each=each, minutes=minutes)
+    if plot is not None:
+        _refuse_plot(plot)
     with Watching(console) as watching:
         test = SelfTest(asked, watching)
         interrupted = _run(test)
@@ -97,6 +99,17 @@ def _shares(text: str) -> tuple[float, ...]:
     return tuple(one / 100 for one in percents)
 
 
+def _refuse_plot(plot: Path) -> None:
+    """UserError where no picture can be drawn: hours later would be too late to say so."""
+    from nightfleet.native import UserError
+    from nightfleet.orchestrator.views.selftest_plot import FORMATS
+
+    if plot.suffix not in FORMATS:
+        raise UserError(f"--plot {plot}: a picture ends in {', '.join(FORMATS)}")
+    if not plot.parent.is_dir() or plot.is_dir():
+        raise UserError(f"--plot {plot}: there is no folder {plot.parent}, or that is one; name a file")
+
+
 def _draw(test: "SelfTest", found: "Tally", plot: Path | None) -> Path | None:
     """The picture's file; None where nobody asked for one and there is no matplotlib."""
     from nightfleet.native import UserError
@@ -126,6 +139,7 @@ def _about(test: "SelfTest", picture: Path | None, *, interrupted: bool) -> dict
 
 
 def _show(test: "SelfTest", found: "Tally", subject: "Subject", picture: Path | None, console: Console) -> None:
+    console.soft_wrap = not console.is_terminal
     table = Table(title=f"{found.nulls.attempts + sum(one.promotions.attempts for one in found.planted)} candidates")
     for name in ("candidates", "truly", "promoted", "small gain", "claim - truth", "pairs", "s"):
         table.add_column(name, justify="left" if name == "candidates" else "right")
@@ -168,6 +182,8 @@ def _show(test: "SelfTest", found: "Tally", subject: "Subject", picture: Path | 
         console.print(Text(f"picture: {picture}", style="dim"))
     console.print(Text(f"every attempt: {test.kept}", style="dim"))
     words, style = ("the judge keeps its promise here", "green") if found.holds else (_broken(found), "bold red")
+    if not found.nulls.attempts and found.holds:
+        words, style = "no null was tried: nothing is said about the promise", "yellow"
     console.print(Text(words, style=style))
 
 

@@ -12,6 +12,7 @@ from nightfleet.orchestrator.views.paper import COLOURS, INK, OTHER, plain, shee
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FORMATS = (".png", ".svg", ".pdf")
 # Narrower parts of a bar have no room for words.
 WORDS_FROM = 0.08
 
