@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import staged
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nightwork import Hands
 
@@ -55,7 +55,7 @@ def test_it_is_drawn(ledger: Ledger, hands: Hands, tmp_path: Path, morning: Morn
     night = staged.a_night(ledger, hands)
     for place in range(MOST_LABELS + 2):
         hands.pass_s(60)
-        staged.promoted(ledger, 0.05, f"$x_{place}$ 格子 \\frac{{")
+        staged.promoted(ledger, 0.05, f"{place} 格子 $\\frac{{$")
     staged.judged(ledger, "reject", -20.0)
     file = draw_progress(ledger, night, tmp_path / "runs", morning)
     assert file == tmp_path / "runs/progress.png"
@@ -78,6 +78,7 @@ def test_without_matplotlib_it_says_what_to_type(
         draw_progress(ledger, night, tmp_path)
 
 
+@example([0.97, 0.98, 0.99, 1.0])
 @given(st.lists(st.floats(0, 1), max_size=MOST_LABELS + 1).map(sorted))
 def test_labels_do_not_cover_each_other(heights: list[float]) -> None:
     places = _apart(heights)
