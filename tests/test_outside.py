@@ -197,6 +197,7 @@ def test_a_brief_says_all_and_no_secret(ground: Ground) -> None:
     for said in ("task 2, token 1: you are a worker", "strategy: Do not sort them all", "Count words faster", "edit"):
         assert said in words
     assert "nightfleet submit 2 --token 1" in words
+    assert "the task is yours for 300 s after each claim, practice or heartbeat" in words
     secret = ground.place.master()
     shown = [json.dumps(claimed).encode(), words.encode()]
     shown += [path.read_bytes() for path in ground.place.trees.root.rglob("*") if path.is_file()]

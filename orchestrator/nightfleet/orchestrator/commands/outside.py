@@ -178,7 +178,7 @@ def _lent_words(lent: "Lent") -> Iterator[str]:
         yield "what was tried:"
         yield from (f"  {one.verdict:12} {one.title}" for one in tried[-20:])
     yield ""
-    yield f"next, in {Path.cwd()}, the first of them within {lent.lease_s:g} s and again in every {lent.lease_s:g} s:"
+    yield f"the task is yours for {lent.lease_s:g} s after each claim, practice or heartbeat; next, in {Path.cwd()}:"
     own = f"{claimed.task} --token {claimed.token}"
     if claimed.role == "worker":
         yield f"  nightfleet practice {own}"
