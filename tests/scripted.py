@@ -173,6 +173,8 @@ def holding_in(
 
     class Scripted(Holding):
         def _seats(self) -> list[Seat]:
+            if self.wishes.replay is not None:
+                return super()._seats()
             fleet = self.program.fleet
             workers = [Seat(f"worker-{number}", "worker", scripts) for number in range(fleet.workers)]
             return [Seat("scout-1", "scout", scripts), *workers]

@@ -35,6 +35,10 @@ from nightfleet.harness.folder import Folder
 from nightfleet.harness.tree import printable
 from nightfleet.native import MachineError, UserError
 
+# How what became of a commit without a verdict begins, for whoever tells people.
+CONFLICT = "conflicts with the baseline"
+NOT_INSIDE = "nothing that `edit` names"
+NOTHING_LEFT = "the baseline holds all that this commit changes inside edit"
 # Fixed: merging a file of the largest size takes milliseconds.
 MERGE_TIMEOUT_S = 60.0
 
@@ -151,17 +155,20 @@ class ReplayBackend:
         scope = brief.arena.scope
         inside = {path: one for path, one in commit.files.items() if scope.frozen_because(path) is None}
         frozen = sorted(commit.files.keys() - inside.keys())
+        if not inside:
+            return Nothing(reason=f"{NOT_INSIDE}: {', '.join(map(printable, frozen)) or 'no file at all'}"[:8_000])
         if frozen:
             note(f"left out, because edit does not name them: {', '.join(map(printable, frozen))}"[:500])
         now = Folder(brief.tree).tree()
-        ours = {path: now.read(path) if path in now.files else None for path in inside}
+        there = now.files
+        ours = {path: now.read(path) if path in there else None for path in inside}
         merged = {path: merge(one, ours[path]) for path, one in inside.items()}
         conflicts = [path for path, result in merged.items() if isinstance(result, Conflict)]
         if conflicts:
-            return Failed(cause=f"conflicts with the baseline in {', '.join(map(printable, conflicts))}"[:8_000])
+            return Failed(cause=f"{CONFLICT} in {', '.join(map(printable, conflicts))}"[:8_000])
         changed = {path: new for path, new in merged.items() if not isinstance(new, Conflict) and new != ours[path]}
         if not changed:
-            return Nothing(reason="the baseline holds all that this commit changes inside edit")
+            return Nothing(reason=NOTHING_LEFT)
         write_files(brief.tree, {path: new for path, new in changed.items() if new is not None})
         for path in (path for path, new in changed.items() if new is None):
             take_away(brief.tree, path, int(time.time()))

@@ -23,7 +23,7 @@ from nightfleet.orchestrator.opening import Opened
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
 from nightfleet.orchestrator.program_file import ProgramFile
-from nightfleet.orchestrator.replaying import commits_of
+from nightfleet.orchestrator.replaying import commits_of, remarks
 from nightfleet.orchestrator.telling import Telling
 
 # What of a verification is kept of the champion's measurement.
@@ -81,6 +81,9 @@ class Holding:
         court: who judges.
         telling: makes what hears of it.
         cores: what this process may use.
+
+    Attributes:
+        replayed: the commits that are judged, the oldest first, once it is known which.
     """
 
     place: Place
@@ -91,8 +94,7 @@ class Holding:
     telling: Callable[[NightRow, Limits], AbstractContextManager[Telling]]
     practice: Callable[[Brief], Practice]
     cores: frozenset[int] = field(default_factory=lambda: frozenset(os.sched_getaffinity(0)))
-
-    _commits: list[Commit] = field(default_factory=list, init=False)
+    replayed: list[Commit] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.program = self.wishes.on(self.program)
@@ -107,8 +109,9 @@ class Holding:
         """
         place, program, wishes = self.place, self.program, self.wishes
         with place.ledger.drive():
+            # Before the night: a branch that cannot be replayed must leave none behind.
+            self._find_replayed()
             planned = wishes.experiments or program.budget.experiments
-            self._commits = self._replayed()
             opened = opening.open_night(place, program, planned=planned, branch=wishes.branch)
             night = opened.night
             limits = self._limits(night)
@@ -134,7 +137,7 @@ class Holding:
         """
         place = self.place
         night = place.night()
-        self._commits = self._replayed()
+        self._find_replayed()
         limits = Limits.of(self.program.budget, night, experiments=self.wishes.experiments)
         with self.telling(night, limits) as told:
             program = ProgramFile(place, night.number, self.program, self.file, wished=self.wishes.on, telling=told)
@@ -147,18 +150,17 @@ class Holding:
             raise fleet.failure
         return len(fleet.seats)
 
+    def _find_replayed(self) -> None:
+        if self.wishes.replay is None:
+            return
+        with self.place.ledger.read() as reading:
+            running = nights.running(reading)
+        root = self.place.checkout.reading.resolve("HEAD") if running is None else running.root
+        self.replayed = commits_of(self.place, self.wishes.replay, root)
+
     def _over(self, night: NightRow) -> bool:
         with self.place.ledger.read() as reading:
             return reading.get(NightRow, night.number).ended_us is not None
-
-    def _replayed(self) -> list[Commit]:
-        """The commits to replay; read before there is a night, which a wrong name must not begin."""
-        if self.wishes.replay is None:
-            return []
-        with self.place.ledger.read() as reading:
-            running = nights.running(reading)
-        root = self.place.checkout.standing().start if running is None else running.root
-        return commits_of(self.place, self.wishes.replay, root)
 
     def _limits(self, night: NightRow) -> Limits:
         budget, wishes = self.program.budget, self.wishes
@@ -174,7 +176,9 @@ class Holding:
         night = opened.night
         verb = "goes on" if opened.continued else "begins"
         head = f"night {night.name} {verb} from {night.root[:12]}; its champion is the branch {night.champion_branch}"
-        return [head, *opened.remarks, *self.program.warnings, *opening.recover(self.place, night)]
+        replay = self.wishes.replay
+        branch = [] if replay is None else remarks(self.place, replay, self.replayed)
+        return [head, *opened.remarks, *branch, *self.program.warnings, *opening.recover(self.place, night)]
 
     def _run(self, opened: Opened, limits: Limits, told: Telling) -> str:
         place, night = self.place, opened.night
@@ -202,8 +206,9 @@ class Holding:
         self, night: NightRow, program: ProgramFile, told: Telling, news: threading.Event, suffix: str = ""
     ) -> Fleet:
         seats = [replace(seat, name=f"{seat.name}{suffix}") for seat in self._seats()]
-        profiles = _Profiles(self.court, program)
-        return Fleet(self.place, night.number, seats, lambda: program.now, self.practice, profiles.of, told, news)
+        # What somebody else did is found without knowing where time goes.
+        profile = _Profiles(self.court, program).of if self.wishes.replay is None else _unknown
+        return Fleet(self.place, night.number, seats, lambda: program.now, self.practice, profile, told, news)
 
     def _builders(self) -> frozenset[int]:
         """The cores that candidates are built and compared on while others are timed."""
@@ -220,7 +225,7 @@ class Holding:
         """Who sits in this process: as many of each kind as make sense side by side."""
         fleet = self.program.fleet
         if self.wishes.replay is not None:
-            backend: Backend = ReplayBackend(self._commits)
+            backend: Backend = ReplayBackend(self.replayed)
             return [Seat("scout-1", "scout", backend), Seat("worker-1", "worker", backend)]
         search = SearchBackend()
         scouts = min(fleet.scouts, search.most_scouts) if fleet.scout == "search" else 0
@@ -246,6 +251,10 @@ class Holding:
             nights.measured(
                 writing, night.number, champion=now.champion, **{name: getattr(judged, name) for name in MEASURED}
             )
+
+
+def _unknown(_commit: str) -> None:
+    """No profile."""
 
 
 class _Profiles:

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from datetime import time as clock_time
@@ -15,9 +17,12 @@ from rich.text import Text
 from nightfleet.orchestrator.commands.subject import find_subject
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nightfleet.agents.replay import Commit
     from nightfleet.orchestrator.budget import Limits
     from nightfleet.orchestrator.commands.subject import Subject
-    from nightfleet.orchestrator.holding import Wishes
+    from nightfleet.orchestrator.holding import Holding, Wishes
     from nightfleet.orchestrator.ledger.tables import Night as NightRow
     from nightfleet.orchestrator.place import Place
 
@@ -66,7 +71,7 @@ def launch(
     for note in subject.notes:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
     if join:
-        hold(place, subject, wishes, console, join=True)
+        bring_agents(place, subject, wishes, console)
     elif every is None:
         end_of(place, hold(place, subject, wishes, console), console, as_json=as_json)
     else:
@@ -74,10 +79,29 @@ def launch(
         again_and_again(place, wishes, console, series, as_json=as_json)
 
 
-def hold(
-    place: "Place", subject: "Subject", wishes: "Wishes", console: Console, *, join: bool = False, brief: bool = False
-) -> int:
-    """Hold a night here, before people's eyes; its number. `brief`: calibrate as for one verification."""
+@dataclass(frozen=True)
+class Held:
+    """A night that was held, and the commits that were judged in it if it was a replay."""
+
+    night: int
+    replayed: "Sequence[Commit]" = ()
+
+
+def hold(place: "Place", subject: "Subject", wishes: "Wishes", console: Console, *, brief: bool = False) -> Held:
+    """Hold a night here, before people's eyes. `brief`: calibrate as for one verification."""
+    holding = _holding(place, subject, wishes, console, brief=brief)
+    with _interruptible(console):
+        return Held(holding.hold().number, holding.replayed)
+
+
+def bring_agents(place: "Place", subject: "Subject", wishes: "Wishes", console: Console) -> None:
+    """Seat agents at the night that another process drives here, until it is over."""
+    holding = _holding(place, subject, wishes, console, brief=False)
+    with _interruptible(console):
+        holding.join()
+
+
+def _holding(place: "Place", subject: "Subject", wishes: "Wishes", console: Console, *, brief: bool) -> "Holding":
     from nightfleet.orchestrator.court import HarnessCourt
     from nightfleet.orchestrator.holding import Holding
     from nightfleet.orchestrator.practice import in_process
@@ -94,9 +118,13 @@ def hold(
         )
 
     court = HarnessCourt(place, place.master(), brief=brief)
-    holding = Holding(place, subject.program, subject.file, wishes, court, telling, in_process(place))
+    return Holding(place, subject.program, subject.file, wishes, court, telling, in_process(place))
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[None]:
     try:
-        return holding.join() if join else holding.hold().number
+        yield
     except KeyboardInterrupt:
         console.print("everything so far is kept: the same command goes on with this night, `nightfleet stop` ends it")
         raise
@@ -143,26 +171,31 @@ def keep_papers(place: "Place", night: "NightRow") -> None:
     append_events(place.ledger, night.number, folder)
 
 
-def end_of(place: "Place", night: int, console: Console, *, as_json: bool) -> None:
+def end_of(place: "Place", held: Held, console: Console, *, as_json: bool) -> None:
     """What came of it, with the views beside the ledger."""
     from nightfleet.native import UserError
+    from nightfleet.orchestrator.views import replayed
     from nightfleet.orchestrator.views.progress_plot import draw_progress
     from nightfleet.orchestrator.views.summary import Summary
     from nightfleet.orchestrator.views.telling import tell
 
-    found = Summary.of(place.ledger, night)
+    found = Summary.of(place.ledger, held.night)
+    rows = replayed.rows(place.ledger, held.night, held.replayed)
     folder = place.folder(found.night)
     keep_papers(place, found.night)
     files = f"results.tsv and events.jsonl are in {folder}"
     try:
-        draw_progress(place.ledger, night, folder, found.morning)
+        draw_progress(place.ledger, held.night, folder, found.morning)
         files = f"results.tsv, events.jsonl and progress.png are in {folder}"
     except UserError as error:
         files += f"; {error}"
     if as_json:
-        typer.echo(json.dumps({**found.to_json(), "folder": str(folder)}, indent=2))
+        replay = {"replay": replayed.to_json(rows)} if rows else {}
+        typer.echo(json.dumps({**found.to_json(), "folder": str(folder), **replay}, indent=2))
         return
     console.print(Text(files, style="dim"), soft_wrap=True)
+    if rows:
+        replayed.tell(rows, console)
     tell(found, console)
 
 

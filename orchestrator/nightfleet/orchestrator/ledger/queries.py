@@ -1,10 +1,12 @@
 """What the views show, each in a few queries whatever the night's size."""
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, inspect, select
+from sqlalchemy import Exists, func, inspect, select
 
 from nightfleet.orchestrator.ledger import errorbudget, promotions, spending, tasks
 from nightfleet.orchestrator.ledger.session import Reading
@@ -16,6 +18,7 @@ from nightfleet.orchestrator.ledger.tables import (
     Night,
     Promotion,
     Strategy,
+    Submission,
     Table,
     Task,
     Verification,
@@ -88,6 +91,31 @@ class Known(NamedTuple):
     moved_us: int
 
 
+class Attempt(NamedTuple):
+    """One run of an idea before the judge; `why` is its verdict's reason, `reason` what was said when it moved last."""
+
+    fingerprint: str
+    number: int
+    state: str
+    reason: str
+    verdict: str | None
+    gain: float | None
+    low: float | None
+    high: float | None
+    pairs: int | None
+    why: str | None
+    report: str | None
+    promoted: bool
+
+
+class Given(NamedTuple):
+    """The last task in which an agent had an idea: what was said of it, and what the agent noted."""
+
+    state: str
+    reason: str
+    notes: tuple[str, ...]
+
+
 class Holder(NamedTuple):
     """Who has a task until when (us)."""
 
@@ -132,15 +160,46 @@ def status(reading: Reading, night: int) -> Status:
 
 def results(reading: Reading, night: int, after: int = 0) -> list[Result]:
     """A night's candidates by number, those above `after`."""
-    promoted = select(Promotion.id).where(Promotion.candidate == Candidate.id, Promotion.result == "swapped").exists()
     columns = [getattr(Candidate if hasattr(Candidate, name) else Verification, name) for name in Result._fields[:-1]]
     found = (
-        select(*columns, promoted)
+        select(*columns, _promoted())
         .outerjoin(Verification, Verification.id == Candidate.verification)
         .where(Candidate.night == night, Candidate.number > after)
         .order_by(Candidate.number)
     )
     return [Result._make(row) for row in reading.session.execute(found)]
+
+
+def attempts(reading: Reading, night: int) -> dict[str, list[Attempt]]:
+    """Every run of every idea, by the idea's fingerprint; the first run first."""
+    row, found = Candidate, Verification
+    runs = (
+        select(row.fingerprint, row.number, row.state, row.reason, row.verdict)
+        .add_columns(found.gain, found.low, found.high, found.pairs, found.reason, found.report, _promoted())
+        .outerjoin(found, found.id == row.verification)
+        .where(row.night == night, row.fingerprint.is_not(None))
+        .order_by(row.number)
+    )
+    by_idea = defaultdict[str, list[Attempt]](list)
+    for run in reading.session.execute(runs):
+        by_idea[run[0]].append(Attempt._make(run))
+    return by_idea
+
+
+def given(reading: Reading, night: int) -> dict[str, Given]:
+    """What came of the last task of each idea that an agent was given, by the idea's fingerprint."""
+    tasks_of = (
+        select(Strategy.fingerprint, Task.state, Task.reason, Entry.payload)
+        .join(Task, Task.strategy == Strategy.id)
+        .outerjoin(Submission, Submission.task == Task.id)
+        .outerjoin(Entry, Entry.sequence == Submission.sequence)
+        .where(Task.night == night, Strategy.fingerprint.is_not(None))
+        .order_by(Task.id)
+    )
+    return {
+        str(fingerprint): Given(state, reason, _notes(payload))
+        for fingerprint, state, reason, payload in reading.session.execute(tasks_of)
+    }
 
 
 def steps(reading: Reading, night: int) -> list[tuple[Promotion, Candidate, Verification]]:
@@ -221,3 +280,13 @@ def nights_of(reading: Reading, table: type[Table], keys: Iterable[int]) -> dict
     key: Any = inspect(table).primary_key[0]
     night: Any = inspect(table).columns["night"]
     return dict(reading.session.execute(select(key, night).where(key.in_(set(keys)))).all())
+
+
+def _promoted() -> Exists:
+    """Whether a candidate of a query is in the champion."""
+    return select(Promotion.id).where(Promotion.candidate == Candidate.id, Promotion.result == "swapped").exists()
+
+
+def _notes(payload: str | None) -> tuple[str, ...]:
+    """What an agent noted in the report that an entry holds."""
+    return () if payload is None else tuple(json.loads(json.loads(payload)["report"]).get("notes", ()))

@@ -1,7 +1,9 @@
 """Figures as people read them: gains, their intervals, times, money."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+
+from rich.cells import cell_len
 
 from nightfleet.orchestrator.ledger.clock import from_us
 
@@ -66,3 +68,20 @@ def day(moment_us: int) -> str:
     """Date and time where the reader is."""
     moment: datetime = from_us(moment_us).astimezone()
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def columns(rows: Sequence[Sequence[str]], left: Collection[int]) -> Iterator[str]:
+    """A table's lines, as long as they have to be: a log has no width to keep to.
+
+    Args:
+        rows: of equally many cells; the last of each stays as it is.
+        left: the columns that begin at one place; the others end at one.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        room = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False)]
+        cells = [
+            cell + gap if place in left else gap + cell
+            for place, (cell, gap) in enumerate(zip(row, room, strict=False))
+        ]
+        yield "  ".join([*cells, row[-1]])

@@ -7,7 +7,17 @@ from rich.text import Text
 
 from nightfleet.orchestrator.ledger.tables import Night
 from nightfleet.orchestrator.repo.message import one_line
-from nightfleet.orchestrator.views.figures import count, day, dollars, duration, interval, percent, short, total_gain
+from nightfleet.orchestrator.views.figures import (
+    columns,
+    count,
+    day,
+    dollars,
+    duration,
+    interval,
+    percent,
+    short,
+    total_gain,
+)
 from nightfleet.orchestrator.views.standing import LONGEST_TITLE
 from nightfleet.orchestrator.views.summary import Step, Summary
 
@@ -68,16 +78,14 @@ def _awaiting(step: Step) -> Text:
 
 
 def _staircase(steps: tuple[Step, ...]) -> Iterator[Text]:
-    """A table whose lines are as long as they have to be: a log has no width to keep to."""
+    """A row for each step."""
     rows = [("#", "gain", "interval", "pairs", "cases", "commit", "title")]
     for step in steps:
         gain = "" if step.gain is None else percent(step.gain)
         figures = (interval(step.low, step.high), f"{step.pairs}", f"{step.cases:,}")
         rows.append((f"{step.number}", gain, *figures, step.commit, step.title))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for place, row in enumerate(rows):
-        cells = [cell.rjust(width) for cell, width in zip(row[:-2], widths, strict=False)]
-        yield Text("  ".join([*cells, row[-2].ljust(widths[-2]), row[-1]]), style="" if place else "bold")
+    for place, line in enumerate(columns(rows, left={len(rows[0]) - 2})):
+        yield Text(line, style="" if place else "bold")
 
 
 def _near(summary: Summary) -> Iterator[str]:
