@@ -87,6 +87,19 @@ def test_commits_are_proposed_oldest_first_and_once(tmp_path: Path) -> None:
     assert isinstance(replay.scout(brief_for(tmp_path, "scout", tried=done), ALONE).outcome, Nothing)
 
 
+def test_what_a_promotion_took_the_baseline_from_gets_its_turn_again(tmp_path: Path) -> None:
+    commits = [commit(f"{number}" * 40, f"Change {number}") for number in (1, 2, 3)]
+    seen = [
+        Tried(fingerprint=commits[0].fingerprint, title="x", verdict="stale", gain=0.03),
+        Tried(fingerprint=commits[1].fingerprint, title="x", verdict="stale"),
+        Tried(fingerprint=commits[2].fingerprint, title="x", verdict="stale"),
+        Tried(fingerprint=commits[2].fingerprint, title="x", verdict="failed"),
+    ]
+    outcome = ReplayBackend(commits).scout(brief_for(tmp_path, "scout", tried=seen), ALONE).outcome
+    assert isinstance(outcome, Proposed)
+    assert [one.recipe for one in outcome.strategies] == [commits[1].id]
+
+
 def test_a_commit_is_merged_into_a_baseline_that_moved(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\ntwo\nthree\nfour\nfive\nSIX\n")
     report = carry(tmp_path, {"a.txt": Versions(BEFORE, AFTER)})

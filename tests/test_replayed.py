@@ -185,7 +185,7 @@ def test_a_near_miss_that_conflicts_later_keeps_its_verdict_and_says_why(folder:
     _, rows, _ = replay(folder)
     assert [row.verdict for row in rows] == ["incremental", "nothing left", "promote"]
     assert rows[0].gain == 0.03
-    assert rows[0].why == "as scripted; then conflicts with the baseline in src/11.txt"
+    assert rows[0].why == "as scripted; then it conflicts with the new baseline in src/11.txt"
 
 
 @pytest.mark.parametrize("step", ["prepare", "time", "report"])

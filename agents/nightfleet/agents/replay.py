@@ -129,7 +129,8 @@ class ReplayBackend:
     def scout(self, brief: Brief, desk: Desk) -> Report:
         """Propose the commits that were not tried yet, the oldest first."""
         del desk
-        tried = {one.fingerprint for one in brief.tried}
+        # What was never judged because its baseline was replaced gets its turn on the new one.
+        tried = {one.fingerprint for one in brief.tried if one.verdict != "stale" or one.gain is not None}
         left = [commit for commit in self._commits if commit.fingerprint not in tried]
         if not left:
             return Report(outcome=Nothing(reason=f"all {len(self._commits)} commits of the branch were tried"))

@@ -80,7 +80,7 @@ def to_json(found: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _row(commit: Commit, attempts: Sequence[Attempt], given: Given | None) -> Row:
     judged = _counts(attempts)
-    verdict, why = _ending(attempts, given) if judged is None else (str(judged.verdict), _why(judged, attempts, given))
+    verdict, why = _ending(attempts, given) if judged is None else (str(judged.verdict), _why(judged, attempts[-1]))
     left_out = "" if given is None or judged is None or not given.notes else f"; {'; '.join(given.notes)}"
     return Row(
         commit=commit.id,
@@ -106,17 +106,11 @@ def _counts(attempts: Sequence[Attempt]) -> Attempt | None:
     return found[-1] if found else None
 
 
-def _why(judged: Attempt, attempts: Sequence[Attempt], given: Given | None) -> str:
-    """The judge's reason, and what happened to it afterwards if it was not the last word."""
-    last = attempts[-1]
+def _why(judged: Attempt, last: Attempt) -> str:
+    """The judge's reason, and what happened to it afterwards if that was not the last word."""
     if judged.promoted or (last is judged and last.state != "stale"):
         return judged.why or ""
-    later = last.reason
-    if last.state != "stale":
-        later = "its run on the new baseline was not judged any more"
-    elif given is not None and given.reason.startswith("failed: "):
-        # A worker was asked to settle it, and could not.
-        later = given.reason.removeprefix("failed: ")
+    later = last.reason if last.state == "stale" else "its run on the new baseline was not judged any more"
     return f"{judged.why}; then {later}" if judged.why else later
 
 
