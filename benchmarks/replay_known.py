@@ -7,6 +7,7 @@ of processes. Then `nightfleet launch --replay` is run again and again, each tim
     python benchmarks/replay_known.py                      # 10 replays: an hour on two quiet cores
     python benchmarks/replay_known.py --runs 3
     python benchmarks/replay_known.py --keep runs.jsonl    # go on where a stopped run was
+    python benchmarks/replay_known.py --write              # the committed figures
 
 Prints Markdown; exits with 1 if anything but a gain was promoted, or the champion was right in fewer than 9 of 10.
 """
@@ -14,6 +15,7 @@ Prints Markdown; exits with 1 if anything but a gain was promoted, or the champi
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -27,10 +29,12 @@ from typing import Any
 from known_branch import BRANCH, FILE, MAKEFILE, PROGRAM, SOURCE, Turn, branch, champion, turns
 from known_truth import Gain, gain_of, pairs, pinned
 
+REPORT, FIGURES = (Path(__file__).parent / name for name in ("REPLAYS.md", "replay_known.json"))
 RUNS = 10
 # Of ten replays, the champion is the right one in so many at least.
 LEAST_RIGHT = 0.9
 PAIRS = 60
+ATTEMPTS = 5
 SEED = 20261120
 WORK, CHAMPION = "work", "champion"
 # Nothing of whoever runs this: their identity, hooks or signing.
@@ -107,7 +111,12 @@ def replay(folder: Path) -> Run:
     wanted = repository(folder)
     command = [sys.executable, "-m", "nightfleet.orchestrator", "launch", "--replay", WORK, "--json"]
     started = time.monotonic()
-    done = subprocess.run([*command, "--branch", CHAMPION], cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        done = subprocess.run([*command, "--branch", CHAMPION], cwd=folder, stdout=subprocess.PIPE, check=False)
+        if done.returncode == 0:
+            break
+        # A machine that was too loaded to time: the same command goes on with the same night.
+        say(f"launch exited with {done.returncode}, attempt {attempt} of {ATTEMPTS}")
     found = json.loads(done.stdout)
     promoted = [place for place, row in enumerate(found["replay"]) if row["promoted"]]
     right = git(folder, "rev-parse", f"{CHAMPION}^{{tree}}") == wanted
@@ -178,6 +187,12 @@ def piece(known: list[Truth], runs: list[Run], count: int) -> Iterator[str]:
     yield f"- minutes a replay: {minutes[0]:.1f} to {minutes[-1]:.1f}; load {max(run.load for run in runs):.1f} at most"
 
 
+def heading() -> str:
+    """What the figures were measured on."""
+    machine = f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} processors"
+    return f"# Replays\n\nWritten by `benchmarks/replay_known.py --write`; do not edit. {machine}.\n"
+
+
 def kept(runs: list[Run]) -> bool:
     """Whether what is promised holds."""
     right = sum(run.right for run in runs)
@@ -207,7 +222,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--pairs", type=int, default=PAIRS, help="bare ones that each commit is measured by")
     parser.add_argument("--keep", type=Path, help="a file of runs: what it holds counts, what is run is added")
-    parser.add_argument("--figures", type=Path, help="write the figures there as JSON")
+    parser.add_argument("--write", action="store_true", help=f"write {REPORT.name} and {FIGURES.name} beside this file")
     return parser.parse_args()
 
 
@@ -242,9 +257,11 @@ def main() -> int:
             if keep:
                 with keep.open("a") as file:
                     file.write(json.dumps(asdict(runs[-1])) + "\n")
-    print("\n".join(piece(known, runs, options.pairs)))
-    if options.figures:
-        options.figures.write_text(json.dumps(figures(known, runs), indent=1) + "\n", encoding="utf-8")
+    said = "\n".join(piece(known, runs, options.pairs)) + "\n"
+    print(said, end="")
+    if options.write:
+        REPORT.write_text(f"{heading()}\n{said}", encoding="utf-8")
+        FIGURES.write_text(json.dumps(figures(known, runs), indent=1) + "\n", encoding="utf-8")
     return 0 if kept(runs) else 1
 
 
