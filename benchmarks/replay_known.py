@@ -111,17 +111,21 @@ def replay(folder: Path) -> Run:
     wanted = repository(folder)
     command = [sys.executable, "-m", "nightfleet.orchestrator", "launch", "--replay", WORK, "--json"]
     started = time.monotonic()
-    for attempt in range(1, ATTEMPTS + 1):
-        done = subprocess.run([*command, "--branch", CHAMPION], cwd=folder, stdout=subprocess.PIPE, check=False)
-        if done.returncode == 0:
-            break
-        # A machine that was too loaded to time: the same command goes on with the same night.
-        say(f"launch exited with {done.returncode}, attempt {attempt} of {ATTEMPTS}")
-    found = json.loads(done.stdout)
+    found = launched([*command, "--branch", CHAMPION], folder)
     promoted = [place for place, row in enumerate(found["replay"]) if row["promoted"]]
     right = git(folder, "rev-parse", f"{CHAMPION}^{{tree}}") == wanted
     gain = None if found["morning"] is None else found["morning"]["gain"]
     return Run(found["replay"], promoted, right, gain, time.monotonic() - started, os.getloadavg()[1])
+
+
+def launched(command: list[str], folder: Path) -> dict[str, Any]:
+    """What `launch` said at the end of a night; where the machine was too loaded to time, the same night goes on."""
+    for attempt in range(1, ATTEMPTS + 1):
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+        say(f"launch exited with {done.returncode}, attempt {attempt} of {ATTEMPTS}")
+    raise SystemExit(f"launch could not hold the night in {ATTEMPTS} attempts")
 
 
 def truths(folder: Path, count: int) -> Iterator[Truth]:
