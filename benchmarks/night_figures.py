@@ -1,6 +1,7 @@
 """Where a night's time went, and whether the timing lease was busy, from its ledger: `python night_figures.py LEDGER`.
 
-Lease busy: of the time in which at least one candidate waited to be timed, the share in which one was being timed.
+Lease busy: of the time in which at least one candidate waited to be timed, the share in which one was being timed; up to
+the last verdict, since whoever waits when the night is over waits for the next one.
 Loop overhead: from a verdict to the next step's beginning, while there was a candidate to go on with.
 """
 
@@ -39,10 +40,11 @@ def figures(ledger: Path) -> Figures:
     database = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
     entries = database.execute("SELECT at_us, kind, payload FROM entries ORDER BY sequence").fetchall()
     before_us, judged_us = entries[0][0], 0
+    last_us = max((at_us for at_us, kind, _ in entries if kind == "candidate judged"), default=0)
     for at_us, kind, payload in entries:
         waits, timed = "waiting" in states.values(), "timing" in states.values()
         # One that is being timed had waited: its own time counts as well.
-        if waits or timed:
+        if (waits or timed) and at_us <= last_us:
             found.waited_s += (at_us - before_us) / 1e6
             found.busy_s += (at_us - before_us) / 1e6 if timed else 0.0
         before_us = at_us

@@ -112,6 +112,10 @@ class ScriptedCourt:
         del matter
         return True
 
+    def tidy(self, program: Program) -> None:
+        del program
+        self.before("tidy", 0)
+
     def abandon(self, matter: Matter) -> None:
         raise AssertionError(matter)
 

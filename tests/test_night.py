@@ -1,16 +1,19 @@
 """The night with a scripted judge: what is recorded, what moves, and what happens when something is in the way."""
 
+import contextlib
 import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scripted
+from databases import new_schema
 from scripted import FILES, VERDICTS, Scripts, git, holding_in, new_repository
 from sqlalchemy import select
 
@@ -149,6 +152,19 @@ def test_time_is_a_hard_stop_and_what_was_found_is_kept(folder: Path) -> None:
     with held.place.ledger.read() as reading:
         assert reading.get(Night, night.number).ended_us is not None
         assert queries.status(reading, night.number).verdicts
+
+
+def test_what_the_last_step_found_is_promoted_though_the_time_is_up(folder: Path) -> None:
+    late = threading.Event()
+
+    def slow(step: str, _number: int) -> None:
+        if step == "time":
+            late.wait(3.0)
+
+    held = holding_in(folder, Wishes(seconds=2.5, workers=1), before=slow)
+    night = held.hold()
+    assert night.ending == "the time is up"
+    assert fast(folder, night.champion_branch) == [0]
 
 
 def test_a_night_can_be_stopped_from_another_process(folder: Path) -> None:
@@ -352,6 +368,21 @@ def test_ctrl_c_keeps_everything(folder: Path, when: str) -> None:
     assert_sound(held.place, night)
 
 
+def test_a_champion_that_cannot_be_timed_just_now_is_tried_again(folder: Path) -> None:
+    rehearsals = [0]
+
+    def fail(step: str, _number: int) -> None:
+        if step == "rehearse":
+            rehearsals[0] += 1
+            if rehearsals[0] == 2:
+                raise MachineError("too loaded")
+
+    heard = Heard()
+    night = holding_in(folder, before=fail, telling=heard).hold()
+    assert "the champion could not be judged now: too loaded" in heard.said
+    assert fast(folder, night.champion_branch) == GOOD
+
+
 def test_an_agent_that_raises_has_failed_and_nothing_else(folder: Path) -> None:
     class Clumsy(Scripts):
         def worker(self, brief: Any, desk: Any) -> Any:
@@ -420,3 +451,54 @@ def test_kills_at_any_moment_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         assert_sound(place, night)
         place.trees.reclaim()
     assert left_in(tmp_path / "trees") == []
+
+
+def test_a_night_in_postgresql(folder: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTFLEET_LEDGER", new_schema(postgres))
+    once = [True]
+
+    def interrupt(step: str, number: int) -> None:
+        if (step, number) == ("time", 3) and once:
+            once.clear()
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        holding_in(folder, before=interrupt).hold()
+    held = holding_in(folder)
+    night = held.hold()
+    assert not (folder / ".nightfleet/ledger.sqlite").exists()
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def test_those_who_join_work_until_the_night_is_over(folder: Path) -> None:
+    """A second process brings agents; the first has none of its own."""
+    driver = holding_in(folder, Wishes(workers=1), before=lambda step, _: time.sleep(0.02))
+    driver._seats = list  # type: ignore[method-assign]
+    joined: list[int] = []
+    begun = threading.Event()
+
+    class Heard(Silent):
+        def say(self, words: str) -> None:
+            begun.set()
+
+    driver.telling = lambda _night, _limits: contextlib.nullcontext(Heard())
+
+    def join() -> None:
+        begun.wait()
+        joined.append(holding_in(folder).join())
+
+    helper = threading.Thread(target=join)
+    helper.start()
+    # Without seats of its own a night would end at once, were nobody waited for.
+    fleet = replace(driver.program.fleet, scout="outside", worker="outside")
+    driver.program = replace(driver.program, fleet=fleet)
+    driver.wishes = Wishes(experiments=6)
+    night = driver.hold()
+    helper.join()
+    assert joined == [3]
+    assert night.ending == "6 experiments are done"
+    with driver.place.ledger.read() as reading:
+        makers = set(reading.session.scalars(select(Candidate.made_by)))
+    assert makers
+    assert all("@" in maker for maker in makers)

@@ -373,6 +373,8 @@ class SelfTest:
                 self._fresh(),
                 # A trimmed candidate has no blocks of the behaviour gate that are its own.
                 behaviour=() if share else next(null.blocks for null in self.nulls if null.name == name),
+                # As in a night: what will hardly be decided makes way for others.
+                patient=False,
                 on_round=self._told(name),
             )
             result = speed.run()

@@ -22,6 +22,8 @@ from nightfleet.orchestrator.program import Program
 
 # Verifications that are no candidate's have salts from here on: rehearsals, mornings.
 OTHERS = 1 << 48
+# Fixed: what builds that nobody uses may take up while a night goes on.
+KEPT_BYTES = 4 << 30
 # What a short night says of layouts.
 NO_TIME = "a short night has no time for relinks"
 # A second timing of a candidate, after the journal of the first was lost, has other cases.
@@ -87,6 +89,9 @@ class Court(Protocol):
     def abandon(self, matter: Matter) -> None:
         """A timing cannot be gone on with: its journal is put aside."""
 
+    def tidy(self, program: Program) -> None:
+        """Let go of builds that nobody needs any more, beyond what may be kept."""
+
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """The root against the champion, measured afresh."""
 
@@ -137,6 +142,10 @@ class HarnessCourt:
         """See `Court`."""
         journal = journal_of(self._place.state, matter.timing)
         journal.rename(journal.with_suffix(".abandoned"))
+
+    def tidy(self, program: Program) -> None:
+        """See `Court`."""
+        Workspace(self._place.state, program.arena, self._place.here).gc(KEPT_BYTES)
 
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """See `Court`."""

@@ -20,6 +20,9 @@ from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
 from nightfleet.orchestrator.telling import Telling
 
+# Fixed: how many verdicts there are between two looks at what builds take up.
+TIDY_EVERY = 10
+
 
 class Judging:
     """The hearings of one night.
@@ -34,6 +37,7 @@ class Judging:
     def __init__(self, place: Place, court: Court, telling: Telling, *, alone: bool) -> None:
         self._place, self._court, self._telling, self._alone = place, court, telling, alone
         self._prepared: dict[int, Sitting] = {}
+        self._judged = 0
         self._lock = threading.Lock()
 
     def rehearse(self, night: int, program: Program) -> None:
@@ -57,7 +61,7 @@ class Judging:
             with self._place.quiet.noise():
                 goes_on = sitting.prepare()
         if not goes_on:
-            return self._record(candidate, sitting, None)
+            return self._record(candidate, program, sitting, None)
         with self._lock:
             self._prepared[candidate.id] = sitting
         self._step(candidate, "waiting")
@@ -77,7 +81,7 @@ class Judging:
             with self._place.quiet.noise():
                 if not sitting.prepare():
                     # What passed before a crash and fails after it was not the same twice.
-                    return self._record(candidate, sitting, None)
+                    return self._record(candidate, program, sitting, None)
         reserved = self._reserved(candidate, program, sitting)
         self._move(candidate, "timing")
         with self._put_back_to("waiting", candidate), self._silence():
@@ -87,7 +91,12 @@ class Judging:
                 # It spends another index, and is prepared under another salt.
                 self._court.abandon(self._matter(candidate, program))
                 raise MachineError(str(other)) from other
-        return self._record(candidate, sitting, reserved)
+        return self._record(candidate, program, sitting, reserved)
+
+    def forget(self, candidate: Candidate) -> None:
+        """It will not be timed: what was prepared for it is let go."""
+        with self._lock:
+            self._prepared.pop(candidate.id, None)
 
     def _silence(self) -> Any:
         return self._place.quiet.silence() if self._alone else nullcontext()
@@ -117,7 +126,9 @@ class Judging:
                     return matter
                 attempt += 1
 
-    def _record(self, candidate: Candidate, sitting: Sitting, reserved: Reservation | None) -> Verification:
+    def _record(
+        self, candidate: Candidate, program: Program, sitting: Sitting, reserved: Reservation | None
+    ) -> Verification:
         found, _, root = sitting.report()
         judged = finding(
             found,
@@ -129,6 +140,9 @@ class Judging:
         with self._place.ledger.write() as writing:
             row = verifications.judge(writing, candidate.id, judged)
         self._telling.refresh()
+        self._judged += 1
+        if self._judged % TIDY_EVERY == 0:
+            self._court.tidy(program)
         return row
 
     def _watch(self, candidate: Candidate) -> Watch:

@@ -53,7 +53,7 @@ class Night:
     stopping: Callable[[], bool] = lambda: False
     _preparing: Future[Verification | None] | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
-    _rehearsed: str = field(default="", init=False)
+    _rehearsed: tuple[str, int] = field(default=("", 0), init=False)
 
     def run(self) -> str:
         """Go on until the end; why it ended.
@@ -65,8 +65,11 @@ class Night:
         """
         self._rehearse()
         with ThreadPoolExecutor(1, "nightfleet builder", initializer=self._confine) as builder, self.fleet:
-            while (ending := self._ending()) is None:
+            while True:
+                # First of all: what the last step found faster is promoted even if it was the last.
                 self._put_in_order()
+                if (ending := self._ending()) is not None:
+                    break
                 self._supply()
                 self._judge(builder) or self.news.wait(REST_S)
                 self.news.clear()
@@ -92,6 +95,7 @@ class Night:
             abandoned = tasks.abandoned(reading, self.number)
         for candidate in old:
             stale.run_again(self.place, candidate, self.program.now.arena.scope)
+            self.judging.forget(candidate)
         if abandoned:
             with self.place.ledger.write() as writing:
                 tasks.put_back_abandoned(writing, self.number)
@@ -108,8 +112,10 @@ class Night:
             ready = self._first(candidates.with_state(reading, self.number, "waiting"))
             fresh = self._first(candidates.with_state(reading, self.number, "submitted"))
             left = budget.experiments_left(reading, self.number, self.limits)
-        if (fresh is not None and left) or ready is not None:
-            self._rehearse()
+        if ((fresh is not None and left) or ready is not None) and not self._put_up_with(
+            "the champion", self._rehearse
+        ):
+            return False
         if fresh is not None and left and self._preparing is None:
             if self.cores:
                 self._preparing = builder.submit(self._step, self.judging.prepare, fresh)
@@ -124,24 +130,30 @@ class Night:
     def _rehearse(self) -> None:
         """Every new champion once, before anything is held against it."""
         with self.place.ledger.read() as reading:
-            champion = reading.get(tables.Night, self.number).champion
-        if champion != self._rehearsed:
+            night = reading.get(tables.Night, self.number)
+        if (night.champion, night.epoch) != self._rehearsed:
             self.judging.rehearse(self.number, self.program.now)
             # Before anybody waits for the lease: a profile takes as long as a candidate, and is made of noise.
-            self.fleet.profile(champion)
-            self._rehearsed = champion
+            self.fleet.profile(night.champion)
+            self._rehearsed = (night.champion, night.epoch)
 
     def _step(self, what: Callable[[Candidate, Program], Verification | None], candidate: Candidate) -> None:
-        """Do it; a machine that fails now and then is put up with."""
+        """One step of one candidate's."""
+        program = self.program.now
+        self._put_up_with(f"candidate {candidate.number}", lambda: what(candidate, program))
+
+    def _put_up_with(self, who: str, what: Callable[[], object]) -> bool:
+        """Do it; a machine that fails now and then is put up with. Whether it was done."""
         try:
-            what(candidate, self.program.now)
+            what()
         except MachineError as error:
             self._failures += 1
             if self._failures >= MOST_FAILURES:
                 raise
-            self.telling.say(f"candidate {candidate.number} could not be judged now: {error}")
-        else:
-            self._failures = 0
+            self.telling.say(f"{who} could not be judged now: {error}")
+            return False
+        self._failures = 0
+        return True
 
     def _collect(self) -> None:
         """The end of a preparation, and whatever went wrong in it."""
