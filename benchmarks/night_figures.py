@@ -1,7 +1,7 @@
 """Where a night's time went, and whether the timing lease was busy, from its ledger: `python night_figures.py LEDGER`.
 
-Lease busy: of the time in which at least one candidate waited to be timed, the share in which one was being timed; up to
-the last verdict, since whoever waits when the night is over waits for the next one.
+Lease busy: of the time in which a candidate waited to be timed, the share in which one was being timed. Only up to
+the last verdict: whoever waits when the night is over waits for the next one.
 Loop overhead: from a verdict to the next step's beginning, while there was a candidate to go on with.
 """
 

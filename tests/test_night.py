@@ -473,13 +473,14 @@ def test_a_night_in_postgresql(folder: Path, postgres: str, monkeypatch: pytest.
 
 def test_those_who_join_work_until_the_night_is_over(folder: Path) -> None:
     """A second process brings agents; the first has none of its own."""
-    driver = holding_in(folder, Wishes(workers=1), before=lambda step, _: time.sleep(0.02))
+    driver = holding_in(folder, Wishes(workers=1), before=lambda _step, _number: time.sleep(0.02))
     driver._seats = list  # type: ignore[method-assign]
     joined: list[int] = []
     begun = threading.Event()
 
     class Heard(Silent):
         def say(self, words: str) -> None:
+            assert words
             begun.set()
 
     driver.telling = lambda _night, _limits: contextlib.nullcontext(Heard())
