@@ -181,7 +181,7 @@ def holding_in(
                 return super()._seats()
             fleet = self.program.fleet
             workers = [Seat(f"worker-{number}", "worker", scripts) for number in range(fleet.workers)]
-            return [Seat("scout-1", "scout", scripts), *workers]
+            return [*(Seat("scout-1", "scout", scripts) for _ in range(min(1, fleet.scouts))), *workers]
 
     return Scripted(
         place,
