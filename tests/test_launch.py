@@ -14,7 +14,7 @@ from tiny import FILES, Tiny, doing
 
 from nightfleet.orchestrator.commands import edge
 from nightfleet.orchestrator.holding import Wishes
-from nightfleet.orchestrator.ledger import nights, promotions
+from nightfleet.orchestrator.ledger import candidates, nights, promotions
 from nightfleet.orchestrator.ledger.tables import Night
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.telling import Silent
@@ -171,9 +171,11 @@ def test_the_last_words_of_a_night(night: Place, capsys: pytest.CaptureFixture[s
 def test_a_promotion_is_signed_off(night: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert typed("signoff") == 0
     assert "no promotion waits" in capsys.readouterr().out
-    assert typed("signoff", "1", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"candidate": 1, "accepted": True}
-    assert typed("signoff", "3") == 2
+    with night.ledger.read() as reading:
+        (promoted, *_), (other, *_) = (candidates.with_verdict(reading, 1, one) for one in ("promote", "reject"))
+    assert typed("signoff", str(promoted.number), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"candidate": promoted.number, "accepted": True}
+    assert typed("signoff", str(other.number)) == 2
     assert "not in the champion" in capsys.readouterr().err
     assert night.ledger.check().sound
 
