@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from nightfleet.agents.contract import Failed, Report
 from nightfleet.native import MachineError, UserError
-from nightfleet.orchestrator import stopping
+from nightfleet.orchestrator import budget, stopping
 from nightfleet.orchestrator.holding import Wishes
 from nightfleet.orchestrator.ledger import DrivenError, Ledger, candidates, errorbudget, queries
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Task, Verification
@@ -139,32 +139,27 @@ def test_the_experiments_are_a_hard_stop(folder: Path) -> None:
         assert sum(row.verdict is not None for row in queries.results(reading, night.number)) == 3
 
 
-def test_time_is_a_hard_stop_and_what_was_found_is_kept(folder: Path) -> None:
+def test_time_is_a_hard_stop_and_what_the_last_step_found_is_promoted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late = threading.Event()
 
-    def slow(step: str, number: int) -> None:
-        if step == "time" and number == 2:
-            late.wait(1.5)
-
-    held = holding_in(folder, Wishes(seconds=1.0), before=slow)
-    night = held.hold()
-    assert night.ending == "the time is up"
-    with held.place.ledger.read() as reading:
-        assert reading.get(Night, night.number).ended_us is not None
-        assert queries.status(reading, night.number).verdicts
-
-
-def test_what_the_last_step_found_is_promoted_though_the_time_is_up(folder: Path) -> None:
-    late = threading.Event()
-
-    def slow(step: str, _number: int) -> None:
+    def spend(step: str, _number: int) -> None:
         if step == "time":
-            late.wait(3.0)
+            late.set()
 
-    held = holding_in(folder, Wishes(seconds=2.5, workers=1), before=slow)
+    monkeypatch.setattr(budget, "used_up", lambda *_: "the time is up" if late.is_set() else None)
+    held = holding_in(folder, Wishes(workers=1), before=spend)
     night = held.hold()
     assert night.ending == "the time is up"
     assert fast(folder, night.champion_branch) == [0]
+    with held.place.ledger.read() as reading:
+        assert queries.status(reading, night.number).verdicts == {"promote": 1}
+
+
+def test_the_clock_ends_a_night(folder: Path) -> None:
+    held = holding_in(folder, Wishes(seconds=0.001))
+    assert held.hold().ending == "the time is up"
 
 
 def test_a_night_can_be_stopped_from_another_process(folder: Path) -> None:
@@ -324,11 +319,11 @@ def test_an_edit_that_cannot_be_read_is_said_and_not_taken(folder: Path) -> None
 
 
 def test_a_machine_that_fails_now_and_then_is_put_up_with(folder: Path) -> None:
-    heard, failed = Heard(), [0]
+    heard, failed = Heard(), set[int]()
 
     def fail(step: str, number: int) -> None:
-        if step == "time" and number in {1, 3} and failed[0] < 2:
-            failed[0] += 1
+        if step == "time" and number not in failed and len(failed) < 2:
+            failed.add(number)
             raise MachineError("too loaded")
 
     held = holding_in(folder, before=fail, telling=heard)
@@ -407,7 +402,7 @@ def test_candidates_are_prepared_while_others_are_timed_where_there_are_cores(fo
             timing.set()
             time.sleep(0.1)
             timing.clear()
-        elif step == "prepare" and timing.wait(0.05):
+        elif step == "prepare" and timing.wait(0.2):
             overlapped.append((step, number))
 
     held = holding_in(folder, before=watch, cores=frozenset(os.sched_getaffinity(0)) | {0, 1, 2, 3})
