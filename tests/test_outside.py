@@ -20,8 +20,10 @@ import pytest
 from tiny import Tiny
 
 from nightfleet.agents.contract import Strategy, read_brief
+from nightfleet.agents.trees import write_files
 from nightfleet.harness.cases import practice_cases, practice_salt
 from nightfleet.harness.practice import INDEX
+from nightfleet.native import UserError
 from nightfleet.orchestrator import loans as lending
 from nightfleet.orchestrator import outside
 from nightfleet.orchestrator.commands import edge
@@ -248,10 +250,11 @@ def test_the_same_report_again_is_answered_the_same(ground: Ground) -> None:
     # A re-run that happens to be the next entry is not what came of a report.
     second = ground.claims()
     nothing = json.dumps({"outcome": {"kind": "nothing", "reason": "it is sorted once"}}).encode()
-    said = ground.answers("submit", *own(second), "--report", "-", stdin=nothing)
+    night = ground.place.night()
     with ground.place.ledger.write() as writing:
         candidates.move(writing, 1, "stale")
-        night = ground.place.night()
+    said = ground.answers("submit", *own(second), "--report", "-", stdin=nothing)
+    with ground.place.ledger.write() as writing:
         nightwork.submit(writing, parent=night.root, tree="t", commit=night.root, rebased_from=1)
     assert ground.answers("submit", *own(second), "--report", "-", stdin=nothing) == said
     assert said["candidate"] is None
@@ -519,6 +522,15 @@ def test_what_cannot_be_is_said(ground: Ground, arguments: tuple[str, ...], word
     done = ground.says(*arguments)
     assert done.code == 2
     assert words in done.error
+
+
+def test_a_recipe_leads_nowhere_but_into_its_tree(tmp_path: Path) -> None:
+    """Whoever wrote it: `edit: ["**"]` would name these, too."""
+    (tmp_path / "tree").mkdir()
+    for path in ("../beside", "a/../../beside", str(tmp_path / "beside"), "a/./b"):
+        with pytest.raises(UserError, match=r"leads out|is absolute|an empty part"):
+            write_files(tmp_path / "tree", {path: b"1\n"})
+    assert not (tmp_path / "beside").exists()
 
 
 def test_a_token_that_was_never_given_out(ground: Ground) -> None:
