@@ -140,7 +140,8 @@ class Night:
     def _step(self, what: Callable[[Candidate, Program], Verification | None], candidate: Candidate) -> None:
         """One step of one candidate's."""
         program = self.program.now
-        self._put_up_with(f"candidate {candidate.number}", lambda: what(candidate, program))
+        if self._put_up_with(f"candidate {candidate.number}", lambda: what(candidate, program)):
+            self._failures = 0
 
     def _put_up_with(self, who: str, what: Callable[[], object]) -> bool:
         """Do it; a machine that fails now and then is put up with. Whether it was done."""
@@ -152,7 +153,6 @@ class Night:
                 raise
             self.telling.say(f"{who} could not be judged now: {error}")
             return False
-        self._failures = 0
         return True
 
     def _collect(self) -> None:
