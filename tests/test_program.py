@@ -94,7 +94,7 @@ def test_the_designs_example_and_the_defaults() -> None:
         ("fleet: {scouts: 0}", r"fleet\.scouts: must be from 1 to 64; got 0"),
         (
             "fleet: {scout: claude}",
-            r"must be one of search; got 'claude'; models and command-line agents are not available",
+            r"must be one of search, outside; got 'claude'; models and command-line agents are not available",
         ),
         ("bench: go", r"bench: is not available in this version"),
     ],
