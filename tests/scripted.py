@@ -14,14 +14,14 @@ from typing import Any
 
 from nightfleet.agents.contract import Brief, Changed, Desk, Nothing, Practice, Proposed, Report, Strategy, fit
 from nightfleet.harness.report import Gain, Verification
-from nightfleet.harness.request import Watch
+from nightfleet.harness.request import Nobody, Watch
 from nightfleet.orchestrator.court import Matter, Sitting
 from nightfleet.orchestrator.fleet import Seat
 from nightfleet.orchestrator.holding import Holding, Wishes
 from nightfleet.orchestrator.ledger.tables import Night
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program, load_program
-from nightfleet.orchestrator.telling import Silent, Telling
+from nightfleet.orchestrator.telling import Telling
 
 PROGRAM = """\
 ---
@@ -55,6 +55,23 @@ def new_repository(folder: Path, program: str = PROGRAM) -> Path:
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message=begin")
     return folder
+
+
+class Silent:
+    """Hears what a night does, and says nothing."""
+
+    def agent(self, name: str, doing: str) -> None:
+        pass
+
+    def watch(self, number: int, title: str) -> Watch:
+        del number, title
+        return Nobody()
+
+    def say(self, words: str) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
 
 
 class Scripts:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import scripted
-from scripted import PROGRAM, git, new_repository
+from scripted import PROGRAM, Silent, git, new_repository
 from tiny import FILES, Tiny, doing
 
 from nightfleet.orchestrator.commands import edge
@@ -17,7 +17,6 @@ from nightfleet.orchestrator.holding import Wishes
 from nightfleet.orchestrator.ledger import candidates, nights, promotions
 from nightfleet.orchestrator.ledger.tables import Night
 from nightfleet.orchestrator.place import Place
-from nightfleet.orchestrator.telling import Silent
 
 FASTER = FILES["tiny.c"].replace("20000", "12000")
 

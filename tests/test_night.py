@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import scripted
 from databases import new_schema
-from scripted import FILES, VERDICTS, Scripts, git, holding_in, new_repository
+from scripted import FILES, VERDICTS, Scripts, Silent, git, holding_in, new_repository
 from sqlalchemy import select
 
 from nightfleet.agents.contract import Failed, Report
@@ -27,7 +27,6 @@ from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.repo.guard import fingerprint
 from nightfleet.orchestrator.repo.promotion import promotions
 from nightfleet.orchestrator.repo.refs import MovedError
-from nightfleet.orchestrator.telling import Silent
 
 KILLS = 50
 GOOD = [number for number in range(FILES) if VERDICTS[number % len(VERDICTS)] == "promote"]

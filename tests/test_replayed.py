@@ -9,7 +9,7 @@ import pytest
 import scripted
 import staged
 from rich.console import Console
-from scripted import git, holding_in, new_repository
+from scripted import Silent, git, holding_in, new_repository
 from sqlalchemy import func, select
 
 from nightfleet.native import UserError
@@ -21,7 +21,6 @@ from nightfleet.orchestrator.ledger import nights, queries
 from nightfleet.orchestrator.ledger.tables import Night, Task
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.replaying import commits_of
-from nightfleet.orchestrator.telling import Silent
 from nightfleet.orchestrator.views import replayed
 from nightfleet.orchestrator.views.figures import columns
 from nightfleet.orchestrator.views.replayed import Row

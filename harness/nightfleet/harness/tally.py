@@ -12,7 +12,7 @@ from scipy.stats import beta, binom, binomtest
 from nightfleet.harness.calibrate import Calibrated
 from nightfleet.harness.reading import Pair, rounds_of
 from nightfleet.harness.rules import Rules, to_gain
-from nightfleet.harness.selftest import Attempt, SelfTest, Truth, percent
+from nightfleet.harness.selftest import Attempt, SelfTest, Truth
 from nightfleet.harness.track import Track
 
 __all__ = ["Planted", "Promotions", "Tally", "tally"]
@@ -191,12 +191,6 @@ def _planted(share: float, attempts: Sequence[Attempt], truths: Sequence[Truth],
         median_pairs=_median([attempt.pairs for attempt in own]),
         median_seconds=_median([attempt.seconds for attempt in own]),
     )
-
-
-def headline(one: Planted) -> str:
-    """A planted share in a few words."""
-    true = "" if one.true is None else f", truly {100 * one.true:.1f}%"
-    return f"{percent(one.share)} less of a block{true}"
 
 
 def _promotions(attempts: Sequence[Attempt]) -> Promotions:

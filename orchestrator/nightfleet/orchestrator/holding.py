@@ -80,6 +80,7 @@ class Holding:
         wishes: of the command line.
         court: who judges.
         telling: makes what hears of it.
+        practice: builds an agent's tree and runs practice cases in it.
         cores: what this process may use.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from nightfleet.harness.request import Nobody, Watch
+from nightfleet.harness.request import Watch
 
 
 class Telling(Protocol):
@@ -19,20 +19,3 @@ class Telling(Protocol):
 
     def refresh(self) -> None:
         """The ledger has changed."""
-
-
-class Silent:
-    """Hears and says nothing."""
-
-    def agent(self, name: str, doing: str) -> None:
-        """Nothing."""
-
-    def watch(self, number: int, title: str) -> Watch:  # noqa: ARG002 - as the protocol has it
-        """Nobody."""
-        return Nobody()
-
-    def say(self, words: str) -> None:
-        """Nothing."""
-
-    def refresh(self) -> None:
-        """Nothing."""

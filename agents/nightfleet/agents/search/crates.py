@@ -20,7 +20,6 @@ from nightfleet.agents.search.syntax import function_of, is_broken, is_test, par
 Allowed = Callable[[str], bool]
 """Whether a path may be written."""
 
-HASHED = re.compile(r"\b(HashMap|HashSet)\b")
 USE_ONE = re.compile(r"^([ \t]*)((?:pub )?)use std::collections::(HashMap|HashSet);", re.MULTILINE)
 USE_SEVERAL = re.compile(r"^([ \t]*)use std::collections::\{([^{}]*)\};", re.MULTILINE)
 # Methods that need their owner to be mutable; with a shared field they get a copy of their own where it is shared.
@@ -30,7 +29,6 @@ CHANGING = re.compile(
     r"|reserve\w*|shrink\w*|chunks_mut|chunks_exact_mut|copy_\w+|clone_from\w*|front_mut|back_mut)$"
 )
 SHAREABLE = re.compile(r"^(std::collections::)?(Vec|VecDeque|HashMap|HashSet|BTreeMap|BTreeSet)<|^String$")
-OWNING = re.compile(r"\b(Vec|VecDeque|HashMap|HashSet|BTreeMap|BTreeSet|String|Box)\b")
 DERIVE = re.compile(r"#\[derive\(([^)]*)\)\]")
 
 

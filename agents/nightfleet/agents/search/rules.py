@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any
 
 from ast_grep_py import SgNode
@@ -283,13 +282,3 @@ def _indent(text: str, index: int) -> str:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
-
-
-def rules_in(folder: Path) -> tuple[Rule, ...]:
-    """The rules of somebody's own `*.yaml` files.
-
-    Raises:
-        UserError: see `read_rules`.
-    """
-    packs = sorted(folder.glob("*.yaml"))
-    return tuple(rule for pack in packs for rule in read_rules(pack.read_text(encoding="utf-8"), str(pack)))

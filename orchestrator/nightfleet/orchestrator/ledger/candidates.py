@@ -201,12 +201,6 @@ def with_tree(reading: Reading, night: int, tree: str) -> list[Candidate]:
     return list(reading.session.scalars(found))
 
 
-def with_fingerprint(reading: Reading, night: int, fingerprint: str) -> list[Candidate]:
-    """The candidates of one fingerprint, by number."""
-    like = select(Candidate).where(Candidate.night == night, Candidate.fingerprint == fingerprint)
-    return list(reading.session.scalars(like.order_by(Candidate.number)))
-
-
 def lineage(reading: Reading, candidate: Candidate) -> list[Candidate]:
     """All runs of what was submitted once, the first one first."""
     found = select(Candidate).where(Candidate.lineage == candidate.lineage).order_by(Candidate.depth, Candidate.id)

@@ -9,7 +9,6 @@ from nightfleet.orchestrator.ledger.clock import from_us
 
 # Of a commit's id, as in results.tsv.
 SHORT = 9
-US_PER_S = 1_000_000
 
 
 def percent(share: float, *, sign: bool = True) -> str:
