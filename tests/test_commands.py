@@ -1,5 +1,6 @@
 """The command line, from outside where it matters: exit codes, and what goes to which stream."""
 
+import io
 import json
 import os
 import subprocess
@@ -137,3 +138,30 @@ def test_events_go_to_standard_error(capsys: pytest.CaptureFixture[str], verbosi
     assert streams.out == ""
     assert [level for level in ("warning", "info", "debug") if level in streams.err] == shown
     assert streams.err.count("pair=3") == len(shown)
+
+
+def test_an_event_goes_where_standard_error_is_now(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", gone)
+        set_up_log()
+    gone.close()
+    structlog.get_logger().warning("voided")
+    assert "voided" in capsys.readouterr().err
+
+
+def test_an_event_that_nobody_can_read_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        set_up_log()
+        structlog.get_logger().warning("voided")
+        # What the pipe still holds would be written, and refused, when it is closed.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, pipe.fileno())
+        os.close(nowhere)
+    # The file is closed now.
+    structlog.get_logger().warning("voided")
