@@ -255,6 +255,28 @@ def test_a_type_that_is_copied_weighs_what_its_copies_cost(symbol: str, found: b
     assert (weight(Place("src/yard.rs", line=3, copies="Yard"), profile) > 0.4) == found
 
 
+def test_what_the_compiler_hides_since_is_still_known_from_the_first_profile() -> None:
+    def change(function: str, gain: float) -> Change:
+        return Change("r", function, "H.", "", gain, Place("src/a.rs", function), function, {})
+
+    hidden, plain = change("hidden", 0.06), change("plain", 0.05)
+    first = Profile(source="callgrind", shares=(Share(path="?", function="crate::a::hidden", share=0.9),))
+    now = Profile(source="callgrind", shares=(Share(path="?", function="crate::a::plain", share=0.3),))
+    assert [one.title for one in ranked([hidden, plain], now, 0)] == ["plain", "hidden"]
+    assert [one.title for one in ranked([hidden, plain], now, 0, first)] == ["hidden", "plain"]
+    # What both know counts as it is now.
+    assert [one.title for one in ranked([hidden, plain], now, 0, now)] == ["plain", "hidden"]
+
+
+def test_another_value_of_one_knob_comes_after_other_ideas() -> None:
+    def turn(name: str, after: str, gain: float) -> Change:
+        place, knob = Place("Cargo.toml", everywhere=True), Knob(name=name, before="0", after=after)
+        return Change(name, f"{name}={after}", "H.", "", gain, place, f"{name}={after}", {}, knob=knob)
+
+    order = ranked([turn("a", "2", 0.03), turn("a", "1", 0.031), turn("b", "1", 0.02)], None, 0)
+    assert [one.title for one in order] == ["a=1", "b=1", "a=2"]
+
+
 def test_links_and_what_is_outside_edit_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.rs").write_text("fn a() {}\n")

@@ -227,6 +227,9 @@ class Brief(Sheet):
         area: for a scout: where or how to look; may be empty.
         strategy: for a worker: what to do.
         tried: the most recent last.
+        profile: of the tree.
+        profile_before: of the baseline that the night began with, where that is another: a function that the compiler
+            inlines now may have a name there.
         tree: absolute path of a tree of the baseline that is this agent's own.
         seed: the same seed, the same work, where the backend can promise that.
     """
@@ -240,6 +243,7 @@ class Brief(Sheet):
     strategy: Strategy | None = None
     tried: Annotated[tuple[Tried, ...], Field(max_length=MOST_TRIED)] = ()
     profile: Profile | None = None
+    profile_before: Profile | None = None
     tree: Annotated[Path, Field(strict=False)]
     limits: TaskLimits = TaskLimits()
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0

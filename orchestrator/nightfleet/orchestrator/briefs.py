@@ -18,7 +18,13 @@ from nightfleet.orchestrator.program import Program
 LONGEST_REASON = 500
 
 
-def brief_for(reading: Reading, claim: Claim, program: Program, tree: Path, profile: Profile | None = None) -> Brief:
+def brief_for(
+    reading: Reading,
+    claim: Claim,
+    program: Program,
+    tree: Path,
+    profiles: tuple[Profile | None, Profile | None] = (None, None),
+) -> Brief:
     """The brief of a claimed task.
 
     Args:
@@ -26,7 +32,7 @@ def brief_for(reading: Reading, claim: Claim, program: Program, tree: Path, prof
         claim: whose `brief` holds what was posted: an area for a scout, a conflict for a worker.
         program: the goal and the arena.
         tree: that the agent works in.
-        profile: of the baseline.
+        profiles: of the baseline, and of the one that the night began with where that is another.
     """
     task = reading.get(Task, claim.task)
     posted = json.loads(claim.brief)
@@ -39,7 +45,8 @@ def brief_for(reading: Reading, claim: Claim, program: Program, tree: Path, prof
         area=str(posted.get("area", "")) or _conflict(posted.get("conflict")),
         strategy=strategy,
         tried=tuple(tried(reading, task.night))[-MOST_TRIED:],
-        profile=profile,
+        profile=profiles[0],
+        profile_before=profiles[1],
         tree=tree,
         limits=TaskLimits(seconds=program.budget.task_s, tokens=program.budget.tokens),
         seed=claim.task,

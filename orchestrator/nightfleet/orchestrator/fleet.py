@@ -139,8 +139,9 @@ class Fleet:
         program = self.program()
         tree = self.place.trees.make(night.name, self.place.door.tree(night.champion))
         try:
+            before = self.profile(night.root) if night.champion != night.root else None
             with self.place.ledger.read() as reading:
-                brief = brief_for(reading, claim, program, tree.folder, self.profile(night.champion))
+                brief = brief_for(reading, claim, program, tree.folder, (self.profile(night.champion), before))
             title = one_line(brief.strategy.title if brief.strategy is not None else "looks for strategies", 80)
             self.telling.agent(seat.name, title)
             report = self._asked(seat, brief)

@@ -270,5 +270,5 @@ class _Profiles:
         """Of a commit."""
         with self._lock:
             if commit not in self._known:
-                self._known = {commit: self._court.profile(commit, self._program.now)}
+                self._known[commit] = self._court.profile(commit, self._program.now)
             return self._known[commit]

@@ -134,7 +134,8 @@ class Night:
         if (night.champion, night.epoch) != self._rehearsed:
             self.judging.rehearse(self.number, self.program.now)
             # Before anybody waits for the lease: a profile takes as long as a candidate, and is made of noise.
-            self.fleet.profile(night.champion)
+            for commit in (night.root, night.champion):
+                self.fleet.profile(commit)
             self._rehearsed = (night.champion, night.epoch)
 
     def _step(self, what: Callable[[Candidate, Program], Verification | None], candidate: Candidate) -> None:

@@ -87,7 +87,7 @@ class SearchBackend:
                 desk.heartbeat(f"{len(fresh)} changes found")
                 if desk.cancelled():
                     return Failed(cause="cancelled")
-        best = ranked(fresh.values(), brief.profile, brief.seed)
+        best = ranked(fresh.values(), brief.profile, brief.seed, brief.profile_before)
         most = brief.limits.strategies
         strategies = fit([strategy_of(change, sources) for change in itertools.islice(best, most)], most)
         if not strategies:

@@ -17,23 +17,44 @@ from nightfleet.agents.search.change import Change, Place
 FLOOR = 0.02
 # Fixed: the tenth change of one kind is worth less than the first of another.
 SAMENESS = 0.85
+# Fixed: another value of a knob is worth little before it is known what came of the first.
+SAME_KNOB = 0.5
+# Fixed: what an earlier baseline's profile says counts for less: the work may be gone by now, not hidden.
+FADED = 0.5
 # Fixed: a guess.
 INLINED = 0.3
 # Fixed: a guess at what copies cost where no profile says it: a type that can be cloned is cloned somewhere.
 COPIED = 0.2
 
 
-def ranked(changes: Iterable[Change], profile: Profile | None, seed: int) -> list[Change]:
-    """Changes in the order in which to try them; the same for the same seed."""
-    scored = [(change.gain * weight(change.place, profile), change) for change in changes]
+def ranked(
+    changes: Iterable[Change], profile: Profile | None, seed: int, before: Profile | None = None
+) -> list[Change]:
+    """Changes in the order in which to try them; the same for the same seed.
+
+    Args:
+        changes: in any order.
+        profile: of the tree that they change.
+        seed: settles ties.
+        before: of the baseline that the night began with. A function that the compiler has inlined since has no symbol
+            in `profile`, and still does its work.
+    """
+    scored = [(change.gain * _weight(change.place, profile, before), change) for change in changes]
     scored.sort(key=lambda pair: (-pair[0], _tie(seed, pair[1])))
-    before: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     spread: list[tuple[float, Change]] = []
     for score, change in scored:
-        spread.append((score * SAMENESS ** before[change.rule], change))
-        before[change.rule] += 1
+        # A change without a knob is like a knob of its own.
+        knob = change.fingerprint if change.knob is None else change.knob.name
+        spread.append((score * SAMENESS ** seen[change.rule] * SAME_KNOB ** seen[knob], change))
+        seen.update((change.rule, knob))
     spread.sort(key=lambda pair: (-pair[0], _tie(seed, pair[1])))
     return [change for _, change in spread]
+
+
+def _weight(place: Place, profile: Profile | None, before: Profile | None) -> float:
+    now = weight(place, profile)
+    return now if before is None or not before.shares else max(now, FADED * weight(place, before))
 
 
 def weight(place: Place, profile: Profile | None) -> float:
