@@ -18,7 +18,7 @@ FLOOR = 0.02
 # Fixed: the tenth change of one kind is worth less than the first of another.
 SAMENESS = 0.85
 # Fixed: another value of a knob is worth little before it is known what came of the first.
-SAME_KNOB = 0.5
+SAME_KNOB = 0.1
 # Fixed: what an earlier baseline's profile says counts for less: the work may be gone by now, not hidden.
 FADED = 0.5
 # Fixed: a guess.

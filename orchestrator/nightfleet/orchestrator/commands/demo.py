@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path("examples")
 PLACE = Path(".nightfleet/demo")
 # How short a night can be and still show everything.
-EXPERIMENTS, SECONDS = 12, 270.0
+EXPERIMENTS, SECONDS = 16, 285.0
 AUTHOR = ("-c", "user.name=nightfleet", "-c", "user.email=nightfleet@localhost", "-c", "commit.gpgsign=false")
 
 
