@@ -79,6 +79,7 @@ class Scripts:
 
     name = "scripts"
     most_scouts, most_workers = 1, 8
+    busy = True
 
     def __init__(self, change: Callable[[str, str], str] = lambda _path, _text: "fast\n") -> None:
         self._change = change

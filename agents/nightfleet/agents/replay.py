@@ -122,6 +122,7 @@ class ReplayBackend:
     # A commit builds on those before it: they are tried one after the other.
     most_scouts = 1
     most_workers = 1
+    busy = True
 
     def __init__(self, commits: Sequence[Commit]) -> None:
         self._commits = tuple(commits)

@@ -8,7 +8,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -123,8 +125,7 @@ class Fleet:
         with self._lock:
             self._held[seat.name] = claim
         try:
-            with self.place.quiet.noise():
-                self._work_on(seat, claim)
+            self._work_on(seat, claim)
         except RefusedError as refused:
             log.info("task was overtaken", agent=seat.name, task=claim.task, why=str(refused))
         finally:
@@ -134,24 +135,34 @@ class Fleet:
             self.news.set()
 
     def _work_on(self, seat: Seat, claim: Claim) -> None:
+        noise = self.place.quiet.noise
         with self.place.ledger.read() as reading:
             night = reading.get(Night, self.night)
         program = self.program()
-        tree = self.place.trees.make(night.name, self.place.door.tree(night.champion))
+        with noise():
+            tree = self.place.trees.make(night.name, self.place.door.tree(night.champion))
         try:
-            before = self.profile(night.root) if night.champion != night.root else None
-            with self.place.ledger.read() as reading:
-                brief = brief_for(reading, claim, program, tree.folder, (self.profile(night.champion), before))
+            with noise():
+                brief = self._brief(claim, program, tree.folder, night)
             title = one_line(brief.strategy.title if brief.strategy is not None else "looks for strategies", 80)
             self.telling.agent(seat.name, title)
-            report = self._asked(seat, brief)
+            # One that waits for answers is not waited for: what is timed would wait as long as a model thinks.
+            with noise() if seat.backend.busy else nullcontext():
+                report = self._asked(seat, brief)
             if self._stopping.is_set():
                 self._desk.release(claim.task, claim.token, "the night was stopped")
                 return
             work = Work(claim.task, claim.token, seat.name, tree.folder, night.champion)
-            receive(self.place, program, work, report, secrets.token_hex(8))
+            with noise():
+                receive(self.place, program, work, report, secrets.token_hex(8))
         finally:
             tree.remove()
+
+    def _brief(self, claim: Claim, program: Program, tree: Path, night: Night) -> Brief:
+        before = self.profile(night.root) if night.champion != night.root else None
+        profiles = self.profile(night.champion), before
+        with self.place.ledger.read() as reading:
+            return brief_for(reading, claim, program, tree, profiles)
 
     def _asked(self, seat: Seat, brief: Brief) -> Report:
         """What an agent says. A backend that raises has failed."""
@@ -192,7 +203,8 @@ class _AgentsDesk:
         self.fleet.telling.agent(self.name, one_line(doing, 80))
 
     def practice(self) -> Practice:
-        return self.fleet.practice(self.brief)
+        with self.fleet.place.quiet.noise():
+            return self.fleet.practice(self.brief)
 
     def spend(self, spent: Spend) -> None:
         self.spent.append(spent)

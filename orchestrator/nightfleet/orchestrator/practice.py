@@ -1,6 +1,6 @@
 """Practice for agents of every kind: the task's tree as it is now, over the commit that it was made from.
 
-It makes noise; whoever calls it has entered `Quiet.noise`, as an agent of this process has for as long as it works.
+It makes noise: whoever calls it has entered `Quiet.noise`.
 """
 
 from collections.abc import Callable

@@ -50,6 +50,7 @@ class SearchBackend:
     # Two scouts with the same seed say the same; a worker is done in milliseconds.
     most_scouts = 1
     most_workers = 64
+    busy = True
 
     def __init__(self, rules: Sequence[Rule] | None = None, *, waiting: bool = False) -> None:
         self._waiting = waiting
