@@ -17,11 +17,11 @@ from databases import new_schema
 from scripted import FILES, VERDICTS, Scripts, Silent, git, holding_in, new_repository
 from sqlalchemy import select
 
-from nightfleet.agents.contract import Failed, Report
+from nightfleet.agents.contract import Brief, Desk, Failed, Report, Spend
 from nightfleet.native import MachineError, UserError
 from nightfleet.orchestrator import budget, stopping
 from nightfleet.orchestrator.holding import Wishes
-from nightfleet.orchestrator.ledger import DrivenError, Ledger, candidates, errorbudget, queries
+from nightfleet.orchestrator.ledger import DrivenError, Ledger, candidates, errorbudget, queries, spending
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Task, Verification
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.repo.guard import fingerprint
@@ -96,6 +96,27 @@ def test_a_night_promotes_what_is_faster_and_nothing_else(folder: Path) -> None:
     assert_sound(held.place, night)
     assert fingerprint(held.place.checkout, champions=[night.champion_branch]).differences(before) == []
     assert left_in(held.place.trees.root) == []
+
+
+def test_what_agents_cost_is_in_the_ledger_and_ends_the_night(folder: Path) -> None:
+    class Costly(Scripts):
+        def worker(self, brief: Brief, desk: Desk) -> Report:
+            desk.spend(Spend(tokens=600, micro_dollars=5))
+            desk.spend(Spend(tokens=300, micro_dollars=4))
+            return super().worker(brief, desk).model_copy(update={"spend": Spend(tokens=100, micro_dollars=20)})
+
+    program = (folder / "program.md").read_text().replace("budget: {", "budget: {tokens: 2000, ", 1)
+    (folder / "program.md").write_text(program)
+    git(folder, "commit", "--quiet", "--all", "--message=a budget")
+    held = holding_in(folder, Wishes(workers=1), agent=Costly())
+    night = held.hold()
+    assert night.ending == "2700 of 2000 tokens are spent"
+    with held.place.ledger.read() as reading:
+        spent = spending.total(reading, night.number)
+        assert spent.tokens == 2700
+        assert spent.micro_dollars == 60
+        assert spent.wall_us > 0
+        assert spending.open_spends(reading, night.number) == []
 
 
 def test_near_misses_and_those_that_wait_are_run_again(folder: Path) -> None:

@@ -166,14 +166,16 @@ class Fleet:
 
     def _asked(self, seat: Seat, brief: Brief) -> Report:
         """What an agent says. A backend that raises has failed."""
-        desk = _AgentsDesk(self, seat.name, brief, time.monotonic() + brief.limits.seconds)
+        began = time.monotonic()
+        desk = _AgentsDesk(self, seat.name, brief, began + brief.limits.seconds)
         try:
-            return (seat.backend.scout if seat.role == "scout" else seat.backend.worker)(brief, desk)
+            report = (seat.backend.scout if seat.role == "scout" else seat.backend.worker)(brief, desk)
         except (UserError, MachineError):
             raise
         except Exception as error:
             log.warning("an agent failed", agent=seat.name, exc_info=error)
-            return Report(outcome=Failed(cause=f"{type(error).__name__}: {error}"[:8_000]))
+            report = Report(outcome=Failed(cause=f"{type(error).__name__}: {error}"[:8_000]))
+        return report.model_copy(update={"spend": _spent(report.spend, desk.spent, time.monotonic() - began)})
 
     def _beat(self) -> None:
         """Keep every task that is at work."""
@@ -187,6 +189,16 @@ class Fleet:
                     continue  # it is done, or was overtaken; who works on it will hear
                 except MachineError as error:
                     self._fail(error)
+
+
+def _spent(reported: Spend, told: list[Spend], seconds: float) -> Spend:
+    """What a task cost: the tokens and the money that the desk or the report was told, whichever is more; our time."""
+    tokens, money = sum(one.tokens for one in told), sum(one.micro_dollars or 0 for one in told)
+    if any(one.micro_dollars is None for one in (reported, *told)):
+        return Spend(tokens=max(tokens, reported.tokens), micro_dollars=None, seconds=seconds)
+    return Spend(
+        tokens=max(tokens, reported.tokens), micro_dollars=max(money, reported.micro_dollars or 0), seconds=seconds
+    )
 
 
 @dataclass

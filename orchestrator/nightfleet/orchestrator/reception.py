@@ -6,8 +6,9 @@ An agent's words are kept as its words; its tree alone counts, and only what `ed
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightfleet.agents.contract import Changed, Failed, Nothing, Proposed, Report, Strategy
-from nightfleet.orchestrator.ledger import Writing, candidates, tasks
+from nightfleet.agents.contract import Changed, Failed, Nothing, Proposed, Report, Spend, Strategy
+from nightfleet.orchestrator.ledger import Writing, candidates, spending, tasks
+from nightfleet.orchestrator.ledger.spending import Amounts
 from nightfleet.orchestrator.ledger.tables import Night, Submission, Task
 from nightfleet.orchestrator.ledger.tables import Strategy as StrategyRow
 from nightfleet.orchestrator.place import Place
@@ -78,6 +79,11 @@ def _answered(writing: Writing, work: Work, report: Report, key: str) -> Receive
     return Received(writing.get(Task, work.task).reason, None if made is None else made.number, kept)
 
 
+def _amounts(spent: Spend) -> Amounts:
+    """In the ledger's units. What has no known price is counted in tokens and time alone."""
+    return Amounts(spent.tokens, spent.micro_dollars or 0, wall_us=round(spent.seconds * 1e6))
+
+
 @dataclass(frozen=True)
 class _Made:
     commit: str
@@ -106,6 +112,8 @@ class _Reception:
             running = next((one for one in same if one.state != "stale"), None)
             if running is not None:
                 said, made = f"the same tree as candidate {running.number}", None
+            # Before the report: the candidate that comes of a report is the entry after it.
+            spending.record(writing, self.night.number, _amounts(self.report.spend), work.task)
             tasks.submit(writing, work.task, work.token, key, self.report.model_dump(mode="json"), said=said)
             new = self._propose(writing)
             candidate = None if made is None else self._submit(writing, made)

@@ -50,6 +50,18 @@ def _settled(session: Session, _entry: Entry, values: dict[str, Any]) -> None:
         setattr(row, name, amount)
 
 
+@folds("spend recorded")
+def _recorded(session: Session, _entry: Entry, values: dict[str, Any]) -> None:
+    session.add(Spend(**values, settled=True))
+
+
+def record(writing: Writing, night: int, amounts: Amounts, task: int | None = None) -> None:
+    """Say what was spent without a reservation; nothing is not recorded."""
+    if any(astuple(amounts)):
+        number = writing.next_number(Spend.id)
+        writing.append("spend recorded", {"id": number, "night": night, "task": task, **asdict(amounts)})
+
+
 def reserve(writing: Writing, night: int, amounts: Amounts, limits: Amounts, task: int | None = None) -> Spend:
     """Set `amounts` aside. OverBudgetError, naming what is short, where they do not fit into `limits` any more."""
     gone = asdict(total(writing, night))

@@ -141,6 +141,7 @@ class Standing:
             "error budget reserved": self._index_reserved,
             "spend reserved": self._spend_reserved,
             "spend settled": self._spend_settled,
+            "spend recorded": self._spend_recorded,
             "drive began": self._drive_began,
             "night ended": self._ended,
         }
@@ -225,6 +226,11 @@ class Standing:
         reserved = self._unsettled.pop(values["spend"], None)
         if reserved is not None:
             self._spent.subtract(reserved)
+            self._spent.update(_amounts(values))
+        return None
+
+    def _spend_recorded(self, values: Mapping[str, Any]) -> Said:
+        if values["night"] == self._number:
             self._spent.update(_amounts(values))
         return None
 

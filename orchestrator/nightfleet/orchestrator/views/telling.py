@@ -108,8 +108,7 @@ def _under_way(summary: Summary) -> dict[str, int]:
 def _used(summary: Summary) -> Iterator[str]:
     spent, budget, night = summary.status.spent, summary.budget, summary.night
     yield f"{sum(summary.status.verdicts.values())} of {count(night.planned, 'experiment')}"
-    limit = "" if budget is None else f" of {duration(budget.night_s)}"
-    yield f"{duration(summary.elapsed_s)}{limit}; agents worked {duration(spent.wall_us / 1e6)}"
+    yield f"{duration(summary.elapsed_s)}; agents worked {duration(spent.wall_us / 1e6)}"
     tokens = "" if budget is None else f" of {budget.tokens:,}"
     money = "" if budget is None else f" of {dollars(budget.cost_cents * 10_000)}"
     yield f"{spent.tokens:,}{tokens} tokens, {dollars(spent.micro_dollars)}{money}"
