@@ -15,7 +15,7 @@ from typing import Any
 from nightfleet.agents.contract import Brief, Changed, Desk, Nothing, Practice, Proposed, Report, Strategy, fit
 from nightfleet.harness.report import Gain, Verification
 from nightfleet.harness.request import Nobody, Watch
-from nightfleet.orchestrator.court import Matter, Sitting
+from nightfleet.orchestrator.court import Matter, Sitting, Without
 from nightfleet.orchestrator.fleet import Seat
 from nightfleet.orchestrator.holding import Holding, Wishes
 from nightfleet.orchestrator.ledger.tables import Night
@@ -114,6 +114,8 @@ class ScriptedCourt:
     def __init__(self, place: Place, before: Callable[[str, int], None] = lambda _step, _number: None) -> None:
         self.place, self.before = place, before
         self.timed: list[int] = []
+        # What candidates are worth in the morning, by number, where it is not what they were promoted with.
+        self.worth: dict[int, float] = {}
 
     def rehearse(self, night: Night, program: Program, watch: Watch) -> Any:
         del program, watch
@@ -142,6 +144,15 @@ class ScriptedCourt:
         self.before("morning", night.number)
         found = Verification(f"{night.name}-morning", "promote", "", (), Gain(0.2, 0.19, 0.21, "cpu"), 40, 400)
         return found, Path(), "d" * 64
+
+    def without(self, night: Night, program: Program, without: Without, watch: Watch) -> tuple[Verification, Path, str]:
+        del program, watch
+        number = without.candidate.number
+        self.before("without", number)
+        gain = self.worth.get(number, GAINS["promote"])
+        name = f"{night.name}-without-{number}-{night.champion[:12]}"
+        figures = Gain(gain, gain - 0.01, gain + 0.01, "cpu")
+        return Verification(name, "promote" if gain >= 0.05 else "reject", "", (), figures, 12, 100), Path(), "d" * 64
 
 
 class _Scripted:

@@ -449,7 +449,9 @@ def test_the_migrations_make_the_tables(ledger: Ledger) -> None:
 def test_a_newer_ledger_is_refused_by_both_versions(ledger: Ledger, ledger_place: Path | str) -> None:
     with directly(ledger) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '7'"))
-    with pytest.raises(UserError, match=r"has version 7, and nightfleet \S+ knows versions up to 1"):
+    with pytest.raises(
+        UserError, match=r"has version 7, and nightfleet \S+ knows versions up to " + f"{version.NEWEST}"
+    ):
         Ledger.open(ledger_place)
 
 
@@ -462,20 +464,21 @@ def test_an_older_ledger_is_brought_up_and_a_copy_kept(
     (newer / "versions").mkdir(parents=True)
     for script in [*version.MIGRATIONS.glob("*.py"), *version.MIGRATIONS.glob("versions/*.py")]:
         shutil.copy(script, newer / script.relative_to(version.MIGRATIONS))
-    later = "revision, down_revision = '2', '1'\nfrom alembic import op\nimport sqlalchemy as sa\n"
+    newest = version.NEWEST
+    later = f"revision, down_revision = '{newest + 1}', '{newest}'\nfrom alembic import op\nimport sqlalchemy as sa\n"
     later += "def upgrade():\n    op.create_table('dreams', sa.Column('id', sa.Integer(), primary_key=True))\n"
-    (newer / "versions/version_2.py").write_text(later, encoding="utf-8")
+    (newer / f"versions/version_{newest + 1}.py").write_text(later, encoding="utf-8")
     monkeypatch.setattr(version, "MIGRATIONS", newer)
-    monkeypatch.setattr(version, "NEWEST", 2)
+    monkeypatch.setattr(version, "NEWEST", newest + 1)
     with nightwork.opened(ledger_place) as ledger:
         with directly(ledger) as connection:
-            assert version.version_of(connection, ledger.url) == 2
+            assert version.version_of(connection, ledger.url) == newest + 1
             connection.execute(text("INSERT INTO dreams VALUES (1)"))
         assert ledger.check().sound
     monkeypatch.undo()
     if isinstance(ledger_place, Path):
-        assert not ledger_place.with_name("ledger.sqlite.version-1.half").exists()
-        with nightwork.opened(ledger_place.with_name("ledger.sqlite.version-1")) as kept:
+        assert not ledger_place.with_name(f"ledger.sqlite.version-{newest}.half").exists()
+        with nightwork.opened(ledger_place.with_name(f"ledger.sqlite.version-{newest}")) as kept:
             assert kept.check() == ledger.check()
 
 

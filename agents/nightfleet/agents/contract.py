@@ -332,8 +332,8 @@ class Backend(Protocol):
         name: what `fleet` in program.md, the ledger and reports call it.
         most_scouts: how many scouts make sense side by side; 1 where they would all say the same.
         most_workers: the same for workers.
-        busy: whether it keeps this machine's cores busy for as long as it works, like a search; else it mostly waits for
-            answers from elsewhere, and may go on while something is timed.
+        busy: whether it keeps this machine's cores busy for as long as it works, like a search; else it mostly waits
+            for answers from elsewhere, and may go on while something is timed.
     """
 
     name: str

@@ -50,6 +50,19 @@ class Matter:
         return f"{self.night.name}-{self.candidate.number}{again}"
 
 
+@dataclass(frozen=True)
+class Without:
+    """The champion without what one candidate brought.
+
+    Attributes:
+        commit: of that.
+        candidate: what is left out.
+    """
+
+    commit: str
+    candidate: Candidate
+
+
 class Sitting(Protocol):
     """A hearing under way; see `nightfleet.harness.hearing.Hearing`."""
 
@@ -94,6 +107,9 @@ class Court(Protocol):
 
     def morning(self, night: Night, program: Program, watch: Watch) -> tuple[Verification, Path, str]:
         """The root against the champion, measured afresh."""
+
+    def without(self, night: Night, program: Program, without: Without, watch: Watch) -> tuple[Verification, Path, str]:
+        """The champion without one promotion against the champion, measured afresh."""
 
 
 class HarnessCourt:
@@ -152,6 +168,14 @@ class HarnessCourt:
         index = OTHERS + ATTEMPT * night.number
         name = f"{night.name}-morning-{night.champion[:12]}"
         return measure(self._request(program, night.root, night.champion, index, name), watch)
+
+    def without(self, night: Night, program: Program, without: Without, watch: Watch) -> tuple[Verification, Path, str]:
+        """See `Court`."""
+        index = OTHERS + ATTEMPT * night.number + without.candidate.id
+        name = f"{night.name}-without-{without.candidate.number}-{night.champion[:12]}"
+        request = self._request(program, without.commit, night.champion, index, name)
+        # As many cases as for any candidate: all of the night's were compared with the root's a moment ago.
+        return measure(request, watch, times=1)
 
     def _request(self, program: Program, baseline: str, candidate: str, index: int, name: str) -> Request:
         door = self._place.door

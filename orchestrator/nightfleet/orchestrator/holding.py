@@ -12,6 +12,7 @@ from nightfleet.agents.contract import Backend, Brief, Practice, Profile
 from nightfleet.agents.replay import Commit, ReplayBackend
 from nightfleet.agents.search.backend import SearchBackend
 from nightfleet.orchestrator import opening, stopping
+from nightfleet.orchestrator.ablation import MEASURED, Ablation
 from nightfleet.orchestrator.budget import Limits
 from nightfleet.orchestrator.court import Court, finding
 from nightfleet.orchestrator.fleet import Fleet, Seat
@@ -26,8 +27,6 @@ from nightfleet.orchestrator.program_file import ProgramFile
 from nightfleet.orchestrator.replaying import commits_of, remarks
 from nightfleet.orchestrator.telling import Telling
 
-# What of a verification is kept of the champion's measurement.
-MEASURED = ("verdict", "reason", "gain", "low", "high", "clock", "pairs", "cases", "diverged", "report", "root_digest")
 # Fixed: candidates that a rejection may have judged again, beyond the night's experiments.
 MOST_AGAIN = 10_000
 # Fixed: how often who joined looks whether the night is over (s).
@@ -237,20 +236,28 @@ class Holding:
         ]
 
     def _measure(self, night: NightRow, told: Telling) -> None:
-        """The root against the champion, unless it is the root, or somebody was in a hurry."""
+        """What the champion is worth, and each step of it, unless it is the root, or somebody is in a hurry."""
         place = self.place
         with place.ledger.read() as reading:
             now = reading.get(NightRow, night.number)
             measured = nights.morning(reading, night.number)
-        done = measured is not None and measured.champion == now.champion
-        if now.champion == now.root or done or stopping.asked(place.state, night.name) is False:
+        if now.champion == now.root or self._hurried(night):
             return
+        if measured is None or measured.champion != now.champion:
+            self._measure_all(now, told)
+        Ablation(place, self.court, self.program, told, lambda: self._hurried(night)).leave_out_each()
+
+    def _hurried(self, night: NightRow) -> bool:
+        return stopping.asked(self.place.state, night.name) is False
+
+    def _measure_all(self, now: NightRow, told: Telling) -> None:
+        place = self.place
         with place.quiet.silence():
             found, _, root = self.court.morning(now, self.program, told.watch(0, "the champion against the root"))
         judged = finding(found, root, baseline=now.root, reservation=None, figures=(None, None))
         with place.ledger.write() as writing:
             nights.measured(
-                writing, night.number, champion=now.champion, **{name: getattr(judged, name) for name in MEASURED}
+                writing, now.number, champion=now.champion, **{name: getattr(judged, name) for name in MEASURED}
             )
 
 

@@ -7,6 +7,7 @@ and `tasks`; `with ledger.read() as reading:` is one moment, for `queries`.
 """
 
 from nightfleet.orchestrator.ledger import (
+    ablations,
     candidates,
     errorbudget,
     nights,
@@ -27,6 +28,7 @@ __all__ = [
     "Ledger",
     "Reading",
     "Writing",
+    "ablations",
     "candidates",
     "errorbudget",
     "nights",

@@ -254,6 +254,35 @@ class Morning(Table):
     at_us: Mapped[int]
 
 
+class Ablation(Table):
+    """What one promotion is worth by now: the champion against the champion without it, measured in the morning.
+
+    `verdict` is the judge's, or "conflict" where it cannot be left out alone, and `reason` says why. `redundant`: it is
+    shown to be worth less than the smallest gain that counts.
+    """
+
+    __tablename__ = "ablations"
+
+    sequence: Mapped[int] = mapped_column(ForeignKey("entries.sequence"), primary_key=True, autoincrement=False)
+    night: Mapped[int] = mapped_column(ForeignKey("nights.number"), index=True)
+    promotion: Mapped[int] = mapped_column(ForeignKey("promotions.id"))
+    champion: Mapped[str]
+    without: Mapped[str | None]
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    gain: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    clock: Mapped[str | None]
+    pairs: Mapped[int]
+    cases: Mapped[int]
+    diverged: Mapped[int]
+    report: Mapped[str | None]
+    root_digest: Mapped[str | None] = mapped_column(String(64))
+    redundant: Mapped[bool]
+    at_us: Mapped[int]
+
+
 class Task(Table):
     """Work for an agent. `token` counts how often it was claimed; the brief is in its entry.
 
@@ -326,6 +355,7 @@ DERIVED: tuple[type[Table], ...] = (
     Promotion,
     SignOff,
     Morning,
+    Ablation,
     Task,
     Submission,
     Spend,

@@ -77,9 +77,16 @@ class References:
             UserError: the run's name cannot be part of a reference.
             MachineError: the reference is another commit's, or cannot be written.
         """
-        if RUN.fullmatch(run) is None or number < 0:
+        return self._keep(run, f"{number}", commit)
+
+    def keep_without(self, run: str, number: int, champion: str, commit: str) -> str:
+        """Make `refs/nightfleet/<run>/without/<number>-<champion>`, or find it made. Raises as `keep_candidate`."""
+        return self._keep(run, f"without/{number}-{champion[:12]}", commit)
+
+    def _keep(self, run: str, what: str, commit: str) -> str:
+        if RUN.fullmatch(run) is None or what.startswith("-"):
             raise UserError(f"{run!r} cannot name a run: letters, digits, '_' and '-', at most 64")
-        name = f"refs/nightfleet/{run}/{number}"
+        name = f"refs/nightfleet/{run}/{what}"
         try:
             self._write(name, commit, None)
         except _TakenError:

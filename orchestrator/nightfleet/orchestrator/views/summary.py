@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from nightfleet.native import UserError
-from nightfleet.orchestrator.ledger import Ledger, Reading, driver, nights, queries
+from nightfleet.orchestrator.ledger import Ledger, Reading, ablations, driver, nights, queries
 from nightfleet.orchestrator.ledger.queries import Result, Status
 from nightfleet.orchestrator.ledger.tables import Night
 from nightfleet.orchestrator.program import Budget, load_program
@@ -41,7 +41,13 @@ class Morning:
 
 
 class Step(NamedTuple):
-    """One promotion that stands in the champion."""
+    """One promotion that stands in the champion.
+
+    Attributes:
+        now: what it is worth by the morning, a fraction: the champion against the champion without it, with `now_low`
+            and `now_high`; None where that was not measured, and `now_says` says why if there is a reason.
+        redundant: it is shown to be worth less by now than the smallest gain that counts.
+    """
 
     number: int
     title: str
@@ -53,6 +59,11 @@ class Step(NamedTuple):
     commit: str
     report: str
     awaits_sign_off: bool
+    now: float | None = None
+    now_low: float | None = None
+    now_high: float | None = None
+    now_says: str = ""
+    redundant: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,9 @@ class Summary:
 
 
 def _steps(reading: Reading, night: int, awaiting: tuple[int, ...]) -> Iterator[Step]:
+    known = ablations.of_champion(reading, night)
     for promotion, candidate, found in queries.steps(reading, night):
+        now = known.get(promotion.id)
         yield Step(
             number=candidate.number,
             title=one_line(candidate.description, LONGEST_TITLE),
@@ -185,6 +198,11 @@ def _steps(reading: Reading, night: int, awaiting: tuple[int, ...]) -> Iterator[
             commit=short(promotion.to_commit),
             report=found.report,
             awaits_sign_off=promotion.id in awaiting,
+            now=None if now is None else now.gain,
+            now_low=None if now is None else now.low,
+            now_high=None if now is None else now.high,
+            now_says="" if now is None or now.gain is not None else one_line(now.reason, LONGEST_TITLE),
+            redundant=now is not None and now.redundant,
         )
 
 

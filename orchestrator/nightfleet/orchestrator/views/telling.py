@@ -40,6 +40,8 @@ def _lines(summary: Summary) -> Iterator[Text]:
         yield from _staircase(summary.steps)
         together = percent(total_gain(step.gain for step in summary.steps))
         yield Text(f"each with its own figure they come to about {together}; what counts is the last line", "dim")
+        yield from _named("no more use", list(_redundant(summary.steps)))
+        yield from _named("left in", [f"#{step.number} {step.now_says}" for step in summary.steps if step.now_says])
     yield from _named("near", list(_near(summary)))
     yield from _named("not promoted", [_numbers(kind, found) for kind, found in summary.failed.items()])
     yield from _named("under way", [f"{number} {state}" for state, number in _under_way(summary).items()])
@@ -79,13 +81,24 @@ def _awaiting(step: Step) -> Text:
 
 def _staircase(steps: tuple[Step, ...]) -> Iterator[Text]:
     """A row for each step."""
-    rows = [("#", "gain", "interval", "pairs", "cases", "commit", "title")]
+    # What it is worth by the morning only where somebody looked.
+    looked = any(step.now is not None or step.now_says for step in steps)
+    names = ("#", "gain", "interval", *(("by now", "interval") if looked else ()), "pairs", "cases", "commit", "title")
+    rows = [names]
     for step in steps:
         gain = "" if step.gain is None else percent(step.gain)
-        figures = (interval(step.low, step.high), f"{step.pairs}", f"{step.cases:,}")
+        now = ("" if step.now is None else percent(step.now), interval(step.now_low, step.now_high))
+        figures = (interval(step.low, step.high), *(now if looked else ()), f"{step.pairs}", f"{step.cases:,}")
         rows.append((f"{step.number}", gain, *figures, step.commit, step.title))
     for place, line in enumerate(columns(rows, left={len(rows[0]) - 2})):
         yield Text(line, style="" if place else "bold")
+
+
+def _redundant(steps: tuple[Step, ...]) -> Iterator[str]:
+    for step in steps:
+        if step.redundant:
+            now = f"{percent(step.now or 0.0)} {interval(step.now_low, step.now_high)}"
+            yield f"#{step.number} {now}: {step.title}; take it out: `nightfleet signoff --reject {step.number}`"
 
 
 def _near(summary: Summary) -> Iterator[str]:
