@@ -1,18 +1,16 @@
 """How a night begins, or goes on after whatever ended the process that drove it."""
 
-import time
 from dataclasses import dataclass
 
 from nightfleet.native import UserError
+from nightfleet.orchestrator import naming
 from nightfleet.orchestrator.ledger import Reading, candidates, nights, promotions, tasks
 from nightfleet.orchestrator.ledger.tables import Candidate, Night
 from nightfleet.orchestrator.loans import Loans
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Program
+from nightfleet.orchestrator.program_file import edited_meanwhile
 from nightfleet.orchestrator.promotion import finish, set_back
-
-# Fixed: nights of one day that get a name by themselves.
-MOST_NAMES = 1000
 
 
 @dataclass(frozen=True)
@@ -47,28 +45,24 @@ def open_night(place: Place, program: Program, *, planned: int, branch: str | No
                 f"the night {running.name} to {running.champion_branch} has not ended; "
                 f"type `nightfleet launch` to go on with it, or `nightfleet stop` to end it before another to {branch}"
             )
-        return Opened(running, continued=True, remarks=remarks)
+        edits = edited_meanwhile(place, running.number, program)
+        return Opened(place.night(), continued=True, remarks=(*remarks, *edits))
     if not program.prose.strip():
         raise UserError("program.md says no goal: write below its front matter what agents should reach, and why")
-    name = _free_name(place, standing.start)
-    champion = branch or _champion(name)
     # Before the ledger: a branch that cannot be made must leave no night behind.
-    found = place.references.read(f"refs/heads/{champion}")
-    if found is None:
-        place.references.new_branch(champion, standing.start)
-    elif branch is not None:
-        raise UserError(f"there is a branch {branch}; name another, or move yours away: 'git branch -m {branch} mine'")
+    new = naming.name_night(place, standing.start, branch)
     with place.ledger.write() as writing:
         begun = nights.begin_or_continue(
             writing,
-            name=name,
+            name=new.name,
             root=standing.start,
             base_branch=standing.branch or standing.start,
-            champion_branch=champion,
+            champion_branch=new.branch,
             planned=planned,
             alpha=program.arena.thresholds.false_promotions_per_night,
         )
         nights.read_program(writing, begun.night.number, program.front.text)
+    naming.named(place)
     return Opened(begun.night, begun.continued, remarks)
 
 
@@ -105,20 +99,3 @@ def recover(place: Place, night: Night) -> list[str]:
 
 def _all(reading: Reading, night: Night) -> list[Candidate]:
     return candidates.with_state(reading, night.number, *candidates.STATES)
-
-
-def _free_name(place: Place, start: str) -> str:
-    """Today's date, or the first after it that no night had and no branch of another commit stands in the way of."""
-    today = time.strftime("%Y-%m-%d")
-    with place.ledger.read() as reading:
-        used = nights.names(reading)
-    for name in (today, *(f"{today}-{number}" for number in range(2, MOST_NAMES))):
-        found = place.references.read(f"refs/heads/{_champion(name)}")
-        # One that is where we would make it was made by us, before a crash.
-        if name not in used and (found is None or found.commit == start):
-            return name
-    raise UserError(f"{MOST_NAMES} nights began today; name a branch with --branch")
-
-
-def _champion(name: str) -> str:
-    return f"nightfleet/{name}/champion"

@@ -50,12 +50,9 @@ class ProgramFile:
             return
         if edited.digest == self.now.digest:
             return
-        anew = epoch_digest(edited.arena) != epoch_digest(self.now.arena)
-        with self._place.ledger.write() as writing:
-            nights.read_program(writing, self._night, edited.front.text, new_epoch=anew)
+        words = take_edit(self._place, self._night, self.now, edited)
         self.now = self._wished(edited)
-        what = "all that is not promoted is judged anew" if anew else "it holds from the next candidate on"
-        self._telling.say(f"program.md was edited; {what}")
+        self._telling.say(words)
 
     def _mark(self) -> tuple[int, int] | None:
         try:
@@ -63,6 +60,25 @@ class ProgramFile:
         except OSError:
             return None
         return None if found is None else (found.st_mtime_ns, found.st_size)
+
+
+def take_edit(place: Place, night: int, last: Program | None, edited: Program) -> str:
+    """Keep an edit of program.md; in words what it means. `last`: None where nobody can read it any more."""
+    anew = last is None or epoch_digest(edited.arena) != epoch_digest(last.arena)
+    with place.ledger.write() as writing:
+        nights.read_program(writing, night, edited.front.text, new_epoch=anew)
+    what = "what is open or was near is judged anew" if anew else "it holds from the next candidate on"
+    return f"program.md was edited; {what}"
+
+
+def edited_meanwhile(place: Place, night: int, program: Program) -> list[str]:
+    """Keep an edit that was made while nobody drove the night, and say what it means; nothing where there was none."""
+    try:
+        last = read_back(place, night)
+    except UserError:
+        # Written for another version, which knew keys that this one does not.
+        last = None
+    return [] if last is not None and last.digest == program.digest else [take_edit(place, night, last, program)]
 
 
 def read_back(place: Place, night: int) -> Program:

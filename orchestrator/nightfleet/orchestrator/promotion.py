@@ -3,6 +3,8 @@
 A crash between any two of these is seen at the next start, and the rest is done then; see `opening.recover`.
 """
 
+import contextlib
+
 from nightfleet.orchestrator.ledger import Reading, candidates, promotions, verifications
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Promotion, Strategy, Verification
 from nightfleet.orchestrator.place import Place
@@ -11,11 +13,15 @@ from nightfleet.orchestrator.repo.refs import MovedError
 
 
 def due(reading: Reading, night: int) -> Verification | None:
-    """A verdict that moves the champion and has not yet: it was found against the champion as it is now."""
-    champion = reading.get(Night, night).champion
+    """A verdict that moves the champion and has not yet: against the champion and by the contract that there are now.
+
+    Also one that lost its swap to somebody who has put the champion back since.
+    """
+    now = reading.get(Night, night)
     for candidate in candidates.with_verdict(reading, night, "promote", "simplify"):
-        found = verifications.latest(reading, candidate)
-        if candidate.state == "judged" and found.baseline == champion and not promotions.of(reading, candidate.id):
+        found, swap = verifications.latest(reading, candidate), promotions.of(reading, candidate.id)
+        fits = candidate.state == "judged" and (found.baseline, candidate.epoch) == (now.champion, now.epoch)
+        if fits and (swap is None or swap.result == "lost"):
             return found
     return None
 
@@ -88,3 +94,18 @@ def finish(place: Place, night: Night, meant: Promotion) -> Promotion:
         raise
     with place.ledger.write() as writing:
         return promotions.settle(writing, meant.id, "swapped")
+
+
+def settle(place: Place, night: Night) -> None:
+    """Bring a swap to its end that was meant when its process was killed, before a night ends without another.
+
+    Raises:
+        nightfleet.native.UserError: the branch is checked out somewhere.
+        nightfleet.native.MachineError: git or the database failed.
+    """
+    with place.ledger.read() as reading:
+        meant = promotions.unsettled(reading, night.number)
+    if meant is not None:
+        # Somebody else moved the branch: it is recorded as lost, and the night may end all the same.
+        with contextlib.suppress(MovedError):
+            finish(place, night, meant)

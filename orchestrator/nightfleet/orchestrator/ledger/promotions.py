@@ -46,8 +46,8 @@ def _signed_off(session: Session, entry: Entry, values: dict[str, Any]) -> None:
 def mean(writing: Writing, verification: int, to_commit: str) -> Promotion:
     """Say that the champion is about to move from where it is to `to_commit`.
 
-    UserError unless the candidate's latest verdict is promote or simplify against the champion as it is now, and no
-    other swap is unsettled.
+    UserError unless the candidate's latest verdict is promote or simplify against the champion as it is now, in the
+    epoch that is now, and no other swap is unsettled.
     """
     found = writing.get(Verification, verification)
     candidate = writing.get(Candidate, found.candidate)
@@ -62,6 +62,8 @@ def mean(writing: Writing, verification: int, to_commit: str) -> Promotion:
         raise UserError(
             f"candidate {candidate.number} was judged against {found.baseline}; the champion is {night.champion}"
         )
+    if candidate.epoch != night.epoch:
+        raise UserError(f"candidate {candidate.number} was judged in epoch {candidate.epoch}; now is {night.epoch}")
     if unsettled(writing, night.number) is not None:
         raise UserError(f"night {night.name} has a promotion that is not settled; settle it first")
     number = writing.next_number(Promotion.id)

@@ -1,6 +1,7 @@
 """References in the user's repository: made, moved by compare-and-swap, and never taken from under a work tree.
 
-Only two kinds are ever written: `refs/nightfleet/<run>/<number>`, and the branches that a person named or asked for.
+Only two kinds are ever written: `refs/nightfleet/<run>/<number>`, where 0 is what the run began from, and the branches
+that a person named or asked for.
 """
 
 import re
@@ -13,6 +14,7 @@ from nightfleet.orchestrator.repo.checkout import Checkout
 # Fixed: how long another git may hold a lock that we need.
 PATIENCE_MS = 10_000
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NO_RUN = "{!r} cannot name a run: letters, digits, '_' and '-', at most 64"
 HELD = re.compile(r"Unable to create '(.+?\.lock)': File exists")
 IN_THE_WAY = re.compile(r"'(refs/heads/[^']+)' exists; cannot create")
 
@@ -67,6 +69,23 @@ class References:
                 return Reference(commit, stands_for or None)
         return None
 
+    def take_run(self, run: str, root: str) -> bool:
+        """Make `refs/nightfleet/<run>/0`, so that no other night gets this name; False where one has it.
+
+        Raises:
+            UserError: the run's name cannot be part of a reference.
+            MachineError: git failed.
+        """
+        if RUN.fullmatch(run) is None:
+            raise UserError(NO_RUN.format(run))
+        if self._checkout.tell("for-each-ref", "--count=1", f"refs/nightfleet/{run}/"):
+            return False
+        try:
+            self._write(f"refs/nightfleet/{run}/0", root, None)
+        except _TakenError:
+            return False
+        return True
+
     def keep_candidate(self, run: str, number: int, commit: str) -> str:
         """Make `refs/nightfleet/<run>/<number>`, or find it made.
 
@@ -85,7 +104,7 @@ class References:
 
     def _keep(self, run: str, what: str, commit: str) -> str:
         if RUN.fullmatch(run) is None or what.startswith("-"):
-            raise UserError(f"{run!r} cannot name a run: letters, digits, '_' and '-', at most 64")
+            raise UserError(NO_RUN.format(run))
         name = f"refs/nightfleet/{run}/{what}"
         try:
             self._write(name, commit, None)
@@ -106,7 +125,8 @@ class References:
         try:
             self._write(f"refs/heads/{branch}", commit, None)
         except _TakenError as error:
-            raise UserError(f"{error.why}; name another, or move yours away: 'git branch -m {branch} mine'") from None
+            theirs = error.branch or branch
+            raise UserError(f"{error.why}; name another, or move yours away: 'git branch -m {theirs} mine'") from None
 
     def move_branch(self, branch: str, commit: str, was: str) -> None:
         """Move a branch from one commit to another, if it is still there and nobody works on it.
@@ -184,15 +204,16 @@ class References:
             )
         in_the_way = IN_THE_WAY.search(answer.complaint)
         if in_the_way is not None:
-            raise _TakenError(f"there is a branch {in_the_way[1].removeprefix('refs/heads/')} in the way of {name}")
+            theirs = in_the_way[1].removeprefix("refs/heads/")
+            raise _TakenError(f"there is a branch {theirs} in the way of {name}", theirs)
         if any(words in answer.complaint for words in ("already exists", "but expected", "unable to resolve")):
             raise _TakenError(f"{name} is taken")
         raise MachineError(f"git could not write {name}: {answer.complaint}")
 
 
 class _TakenError(Exception):
-    """A reference is not what it has to be before it can be written."""
+    """A reference is not what it has to be before it can be written. `branch`: the one that is in the way."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, branch: str | None = None) -> None:
         super().__init__(why)
-        self.why = why
+        self.why, self.branch = why, branch
