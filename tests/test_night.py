@@ -24,6 +24,7 @@ from nightfleet.orchestrator.holding import Wishes
 from nightfleet.orchestrator.ledger import DrivenError, Ledger, candidates, errorbudget, queries, spending
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Reservation, Task, Verification
 from nightfleet.orchestrator.place import Place
+from nightfleet.orchestrator.program_file import read_back
 from nightfleet.orchestrator.repo.guard import fingerprint
 from nightfleet.orchestrator.repo.promotion import promotions
 from nightfleet.orchestrator.repo.refs import MovedError
@@ -226,6 +227,27 @@ def test_a_champion_that_somebody_moved_ends_the_night_with_words(folder: Path) 
     assert fast(folder, holding_in(folder).hold().champion_branch) == GOOD
 
 
+def test_who_lost_the_last_swap_is_promoted_once_the_champion_is_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else is faster, so that no later promotion has it run again."""
+    monkeypatch.setattr(scripted, "VERDICTS", ("promote", *("reject",) * (FILES - 1)))
+    other = git(folder, "commit-tree", "-m", "mine", "HEAD^{tree}").strip()
+
+    def move(step: str, number: int) -> None:
+        if (step, number) == ("time", 1):
+            git(folder, "update-ref", f"refs/heads/{held.place.night().champion_branch}", other)
+
+    held = holding_in(folder, before=move)
+    with pytest.raises(MovedError, match="somebody else moved it"):
+        held.hold()
+    night = held.place.night()
+    git(folder, "update-ref", f"refs/heads/{night.champion_branch}", night.champion)
+    night = holding_in(folder).hold()
+    assert fast(folder, night.champion_branch) == [0]
+    assert_sound(held.place, night)
+
+
 def test_a_champion_that_is_checked_out_is_not_moved(folder: Path) -> None:
     def check_out(step: str, number: int) -> None:
         if (step, number) == ("time", 1):
@@ -324,6 +346,152 @@ def test_an_edit_of_the_workload_judges_all_that_is_open_anew(folder: Path) -> N
     assert near
     assert all(row.epoch == 1 for row in near)
     assert fast(folder, night.champion_branch) == GOOD
+
+
+def interrupted(folder: Path, step: str, number: int) -> None:
+    """A night that somebody ends at a step of this candidate, or of the next that comes so far."""
+
+    def interrupt(now: str, of: int) -> None:
+        if now == step and of >= number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        holding_in(folder, before=interrupt).hold()
+
+
+@pytest.mark.parametrize(("cases", "epoch"), [("cases: 200", 1), ("cases: 100", 0)])
+def test_an_edit_while_nobody_drives_the_night_is_an_edit(folder: Path, cases: str, epoch: int) -> None:
+    heard = Heard()
+    interrupted(folder, "time", 3)
+    text = (folder / "program.md").read_text()
+    edited = text.replace("cases: 100", cases).replace("# Make", "# Do make")
+    (folder / "program.md").write_text(edited)
+    held = holding_in(folder, telling=heard)
+    night = held.hold()
+    assert night.epoch == epoch
+    assert read_back(held.place, night.number).front.text == edited
+    assert any("program.md was edited" in words for words in heard.said)
+    with held.place.ledger.read() as reading:
+        near = candidates.with_verdict(reading, night.number, "incremental", "undecided")
+    assert all(row.epoch == epoch for row in near if row.state == "judged")
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_what_was_found_before_an_edit_of_the_workload_moves_no_champion_after_it(folder: Path) -> None:
+    """The edit comes while the first candidate is timed: by the time of its verdict another contract holds."""
+    edits = iter(["cases: 200"])
+
+    def edit(step: str, number: int) -> None:
+        if (step, number) == ("time", 1) and (cases := next(edits, None)):
+            text = (folder / "program.md").read_text()
+            (folder / "program.md").write_text(text.replace("cases: 100", cases))
+
+    held = holding_in(folder, Wishes(workers=1), before=edit)
+    night = held.hold()
+    with held.place.ledger.read() as reading:
+        steps = [(found.epoch, found.depth) for _, found, _ in queries.steps(reading, night.number)]
+        first = candidates.numbered(reading, night.number, 1)
+    assert first is not None
+    assert (first.verdict, first.state) == ("promote", "stale")
+    assert {epoch for epoch, _ in steps} == {1}
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_a_time_of_day_is_a_time_of_day_however_long_ago_the_night_began(folder: Path) -> None:
+    held = holding_in(folder, Wishes(ends_at_us=1))
+    assert held.hold().ending == "the time is up"
+    interrupted(folder, "time", 1)
+    later = holding_in(folder, Wishes(ends_at_us=held.place.night().began_us + 10**13))
+    assert later._limits(later.place.night()).ends_at_us == held.place.night().began_us + 10**13
+
+
+def test_a_build_that_came_out_otherwise_after_a_crash_is_timed_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(folder, "time", 1)
+    held, put_aside = holding_in(folder), set[str]()
+    monkeypatch.setattr(scripted._Scripted, "binary", "c" * 64)
+    monkeypatch.setattr(scripted.ScriptedCourt, "begun", lambda _, matter: matter.timing not in put_aside)
+    monkeypatch.setattr(scripted.ScriptedCourt, "abandon", lambda _, matter: put_aside.add(matter.timing))
+    night = held.hold()
+    (timing,) = put_aside
+    with held.place.ledger.read() as reading:
+        of = errorbudget.of_timing(reading, timing)
+        assert of is not None
+        spent = reading.session.scalars(select(Reservation.why).where(Reservation.candidate == of.candidate))
+        assert list(spent) == ["first", "restart"]
+    assert_sound(held.place, night)
+
+
+@pytest.mark.parametrize("step", ["prepare", "time", "report", "tidy"])
+def test_whatever_step_the_machine_fails_in_is_done_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Also where the report or the build store could not be written: nothing stays in the middle of a step."""
+    once = [True]
+
+    def fail(now: str, _number: int) -> None:
+        if now == step and once:
+            once.clear()
+            raise MachineError("no space")
+
+    monkeypatch.setattr("nightfleet.orchestrator.judging.TIDY_EVERY", 1)
+    held = holding_in(folder, Wishes(seconds=60), before=fail)
+    night = held.hold()
+    assert night.ending == "nothing is left to try"
+    assert fast(folder, night.champion_branch) == GOOD
+    assert_sound(held.place, night)
+
+
+def test_a_candidate_that_no_machine_can_judge_stands_in_nobodys_way(folder: Path) -> None:
+    judged: list[int] = []
+
+    def fail(step: str, number: int) -> None:
+        if step == "prepare":
+            if number == 1:
+                raise MachineError("what a candidate")
+            judged.append(number)
+
+    held = holding_in(folder, Wishes(workers=3), before=fail)
+    with contextlib.suppress(MachineError):
+        held.hold()
+    assert len(judged) > 3
+
+
+def test_a_candidate_that_is_hundreds_of_times_slower_is_a_candidate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scripted.GAINS, "reject", -250.0)
+    night = holding_in(folder).hold()
+    assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_scouts_that_fail_are_asked_again_and_then_believed(folder: Path) -> None:
+    asked = [0]
+
+    class Blind(Scripts):
+        def scout(self, brief: Any, desk: Any) -> Any:
+            asked[0] += 1
+            return super().scout(brief, desk) if asked[0] == 2 else Report(outcome=Failed(cause="\x1b[31mno eyes"))
+
+    night = holding_in(folder, agent=Blind()).hold()
+    assert fast(folder, night.champion_branch) == GOOD
+    assert asked[0] > 3
+    assert night.ending == "the scouts failed: no eyes"
+
+
+def test_a_report_that_cannot_be_kept_is_its_agents_failure(folder: Path) -> None:
+    class Odd(Scripts):
+        def scout(self, brief: Any, desk: Any) -> Any:
+            report = super().scout(brief, desk)
+            if brief.tried or report.outcome.kind != "proposed":
+                return report
+            odd = report.outcome.strategies[0].model_copy(update={"hypothesis": "\0"})
+            return report.model_copy(update={"outcome": report.outcome.model_copy(update={"strategies": (odd,)})})
+
+    held = holding_in(folder, agent=Odd())
+    assert "could not be taken" in (held.hold().ending or "")
+    assert held.place.ledger.check().sound
 
 
 def test_an_edit_that_cannot_be_read_is_said_and_not_taken(folder: Path) -> None:

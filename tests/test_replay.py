@@ -87,6 +87,13 @@ def test_commits_are_proposed_oldest_first_and_once(tmp_path: Path) -> None:
     assert isinstance(replay.scout(brief_for(tmp_path, "scout", tried=done), ALONE).outcome, Nothing)
 
 
+def test_a_path_that_is_no_text_or_very_long_is_no_reason_to_propose_nothing(tmp_path: Path) -> None:
+    odd = Commit("1" * 40, "Odd", {"caf\udce9.txt": Versions(None, b"x"), "d/" * 900 + "f": Versions(None, b"x")})
+    outcome = ReplayBackend([odd]).scout(brief_for(tmp_path, "scout"), ALONE).outcome
+    assert isinstance(outcome, Proposed)
+    assert [one.recipe for one in outcome.strategies] == [odd.id]
+
+
 def test_what_a_promotion_took_the_baseline_from_gets_its_turn_again(tmp_path: Path) -> None:
     commits = [commit(f"{number}" * 40, f"Change {number}") for number in (1, 2, 3)]
     seen = [

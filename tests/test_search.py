@@ -5,18 +5,31 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from deskless import ALONE, Listener, brief_for, brief_of
 
-from nightfleet.agents.contract import Changed, Failed, Knob, Nothing, Profile, Proposed, Share, Strategy, Tried
+from nightfleet.agents.contract import (
+    RECIPE_CHARACTERS,
+    Changed,
+    Failed,
+    Knob,
+    Nothing,
+    Profile,
+    Proposed,
+    Share,
+    Strategy,
+    Tried,
+)
+from nightfleet.agents.search import backend
 from nightfleet.agents.search.backend import SearchBackend
 from nightfleet.agents.search.change import Change, Place
 from nightfleet.agents.search.constants import sweeps
 from nightfleet.agents.search.crates import crate_changes
 from nightfleet.agents.search.ranking import ranked, weight
-from nightfleet.agents.search.recipe import StaleError, apply, recipe_of
+from nightfleet.agents.search.recipe import Edit, Recipe, StaleError, apply, recipe_of
 from nightfleet.agents.search.settings import profile_of, settings
 from nightfleet.agents.search.sources import Sources, language_of, read_sources
 from nightfleet.agents.search.staircase import Move, next_numbers, next_rungs
@@ -389,6 +402,22 @@ def test_a_worker_leaves_a_stale_or_frozen_place_alone(tmp_path: Path) -> None:
     assert isinstance(frozen, Failed)
     assert "frozen" in frozen.cause
     assert (tree / "program.md").read_bytes() == (EXAMPLE / "program.md").read_bytes()
+
+
+def test_a_change_that_no_report_takes_costs_that_change_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = copy_of(WORDS, tmp_path / "tree")
+    ordinary = proposals(tree)
+    monkeypatch.setattr(backend, "recipe_of", huge_for(ordinary[0].title))
+    assert proposals(tree) == ordinary[1:]
+
+
+def huge_for(title: str) -> Callable[..., Recipe]:
+    def make(says: str, *texts: Mapping[str, str]) -> Recipe:
+        recipe = recipe_of(says, *texts)
+        edit = Edit(path="x", before="", after="x" * (RECIPE_CHARACTERS + 1))
+        return recipe.model_copy(update={"edits": (edit,)}) if title in says else recipe
+
+    return make
 
 
 def test_a_worker_that_is_cancelled_changes_nothing(tmp_path: Path) -> None:

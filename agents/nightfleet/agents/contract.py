@@ -23,6 +23,7 @@ FORMAT = 1
 # Fixed: a brief holds the goal, the profile and what was tried; a report holds strategies and notes, never a tree.
 BRIEF_BYTES = 4 << 20
 REPORT_BYTES = 1 << 20
+GOAL_CHARACTERS = 1 << 16
 MOST_STRATEGIES = 100
 MOST_TRIED = 2_000
 MOST_SHARES = 200
@@ -38,7 +39,8 @@ Text: TypeAlias = Annotated[str, Field(max_length=8_000)]
 Path_: TypeAlias = Annotated[str, Field(min_length=1, max_length=1_024)]
 Paths: TypeAlias = Annotated[tuple[Path_, ...], Field(max_length=1_000)]
 Fingerprint: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
-Ratio: TypeAlias = Annotated[float, Field(ge=-100.0, le=1.0, allow_inf_nan=False)]
+LEAST_RATIO = -100.0
+Ratio: TypeAlias = Annotated[float, Field(ge=LEAST_RATIO, le=1.0, allow_inf_nan=False)]
 """A gain as a fraction of the baseline's time: 0.05 is 5% less, -1.0 is twice as much."""
 
 
@@ -237,7 +239,7 @@ class Brief(Sheet):
     format: Literal[1] = 1
     task: Name
     role: Role
-    goal: Annotated[str, Field(max_length=1 << 16)]
+    goal: Annotated[str, Field(max_length=GOAL_CHARACTERS)]
     arena: ArenaSummary
     area: Text = ""
     strategy: Strategy | None = None

@@ -218,7 +218,8 @@ def _strategy(commit: Commit) -> Strategy:
     return Strategy(
         title=(commit.subject or commit.id[:12])[:500],
         hypothesis=commit.message[:8_000],
-        files=tuple(sorted(commit.files))[:1_000],
+        # For people: a path may have bytes that no text has, or be longer than a report takes.
+        files=tuple(printable(path)[:1_024] for path in sorted(commit.files)[:1_000]),
         expected_gain=0.0 if claim is None else claim,
         how_it_could_fail="It was measured by somebody else, on another baseline."
         if claim is not None

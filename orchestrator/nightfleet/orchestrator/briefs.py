@@ -7,7 +7,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from nightfleet.agents.contract import MOST_TRIED, ArenaSummary, Brief, Profile, Strategy, TaskLimits, Tried
+from nightfleet.agents.contract import (
+    LEAST_RATIO,
+    MOST_TRIED,
+    ArenaSummary,
+    Brief,
+    Profile,
+    Strategy,
+    TaskLimits,
+    Tried,
+)
 from nightfleet.orchestrator.ledger import Reading, candidates
 from nightfleet.orchestrator.ledger.tables import Candidate, Night, Task, Verification
 from nightfleet.orchestrator.ledger.tables import Strategy as StrategyRow
@@ -82,11 +91,13 @@ def tried(reading: Reading, night: int) -> Iterator[Tried]:
     for task, row in reading.session.execute(given):
         strategy = strategy_of(row)
         candidate = latest.get(row.id)
+        gain = None if candidate is None else gains.get(candidate.verification or 0)
         yield Tried(
             fingerprint=strategy.fingerprint,
             title=strategy.title,
             verdict=_verdict(task, candidate),
-            gain=None if candidate is None else gains.get(candidate.verification or 0),
+            # Whoever is slower than a contract can say is slow enough.
+            gain=None if gain is None else max(LEAST_RATIO, gain),
             files=strategy.files,
             knob=strategy.knob,
             reason=(task.reason if candidate is None else candidate.reason)[:LONGEST_REASON],

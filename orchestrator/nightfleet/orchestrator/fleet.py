@@ -154,7 +154,7 @@ class Fleet:
                 return
             work = Work(claim.task, claim.token, seat.name, tree.folder, night.champion)
             with noise():
-                receive(self.place, program, work, report, secrets.token_hex(8))
+                self._hand_in(program, work, report)
         finally:
             tree.remove()
 
@@ -163,6 +163,17 @@ class Fleet:
         profiles = self.profile(night.champion), before
         with self.place.ledger.read() as reading:
             return brief_for(reading, claim, program, tree, profiles)
+
+    def _hand_in(self, program: Program, work: Work, report: Report) -> None:
+        try:
+            receive(self.place, program, work, report, secrets.token_hex(8))
+        except RefusedError:
+            raise
+        except UserError as error:
+            # Text that the ledger does not hold, more than a report may have: the agent's fault and nobody else's.
+            cause = f"its report could not be taken: {error}"[:8_000]
+            said = Report(outcome=Failed(cause=cause), spend=report.spend)
+            receive(self.place, program, work, said, secrets.token_hex(8))
 
     def _asked(self, seat: Seat, brief: Brief) -> Report:
         """What an agent says. A backend that raises has failed."""

@@ -41,6 +41,7 @@ class Wishes:
 
     Attributes:
         seconds: how long the night may take from when it began.
+        ends_at_us: when it ends instead, microseconds since 1970 UTC.
         replay: the branch whose commits are judged instead of anybody's ideas.
         branch: of the champion.
         only_again: nobody looks for anything new; what has to be judged again is.
@@ -48,6 +49,7 @@ class Wishes:
 
     experiments: int | None = None
     seconds: float | None = None
+    ends_at_us: int | None = None
     scouts: int | None = None
     workers: int | None = None
     replay: str | None = None
@@ -165,6 +167,8 @@ class Holding:
     def _limits(self, night: NightRow) -> Limits:
         budget, wishes = self.program.budget, self.wishes
         limits = Limits.of(budget, night, experiments=wishes.experiments, seconds=wishes.seconds)
+        if wishes.ends_at_us is not None:
+            return replace(limits, ends_at_us=wishes.ends_at_us)
         if not wishes.only_again:
             return limits
         # A night that was over has no time left; what it promised still holds.

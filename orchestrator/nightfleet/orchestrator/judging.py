@@ -22,6 +22,8 @@ from nightfleet.orchestrator.telling import Telling
 
 # Fixed: how many verdicts there are between two looks at what builds take up.
 TIDY_EVERY = 10
+# Where a candidate is in the middle of a step.
+BEGUN = frozenset({"building", "behaving", "timing"})
 
 
 class Judging:
@@ -60,11 +62,11 @@ class Judging:
             sitting = self._hear(candidate, program, _Moving(self, candidate))
             with self._place.quiet.noise():
                 goes_on = sitting.prepare()
-        if not goes_on:
-            return self._record(candidate, program, sitting, None)
-        with self._lock:
-            self._prepared[candidate.id] = sitting
-        self._step(candidate, "waiting")
+            if not goes_on:
+                return self._record(candidate, program, sitting, None)
+            with self._lock:
+                self._prepared[candidate.id] = sitting
+            self._step(candidate, "waiting")
         return None
 
     def time(self, candidate: Candidate, program: Program) -> Verification:
@@ -82,16 +84,17 @@ class Judging:
                 if not sitting.prepare():
                     # What passed before a crash and fails after it was not the same twice.
                     return self._record(candidate, program, sitting, None)
-        reserved = self._reserved(candidate, program, sitting)
-        self._move(candidate, "timing")
-        with self._put_back_to("waiting", candidate), self._silence():
-            try:
-                sitting.time(reserved.alpha, alone=self._alone)
-            except OtherTimingError as other:
-                # It spends another index, and is prepared under another salt.
-                self._court.abandon(self._matter(candidate, program))
-                raise MachineError(str(other)) from other
-        return self._record(candidate, program, sitting, reserved)
+        try:
+            reserved = self._reserved(candidate, program, sitting)
+            self._move(candidate, "timing")
+            with self._put_back_to("waiting", candidate):
+                with self._silence():
+                    sitting.time(reserved.alpha, alone=self._alone)
+                return self._record(candidate, program, sitting, reserved)
+        except OtherTimingError as other:
+            # It spends another index, and is prepared under another salt.
+            self._court.abandon(self._matter(candidate, program))
+            raise MachineError(str(other)) from other
 
     def forget(self, candidate: Candidate) -> None:
         """It will not be timed: what was prepared for it is let go."""
@@ -106,7 +109,11 @@ class Judging:
         matter = self._matter(candidate, program)
         baseline, binary, timing = candidate.parent, sitting.binary, matter.timing
         with self._place.ledger.write() as writing:
-            if errorbudget.of_timing(writing, matter.timing) is not None:
+            begun = errorbudget.of_timing(writing, matter.timing)
+            if begun is not None and begun.binary != binary:
+                # After a crash the build was not there any more, and came out otherwise.
+                raise OtherTimingError(f"candidate {candidate.number} was timed as another build; it is timed anew")
+            if begun is not None:
                 return errorbudget.continued(writing, candidate.id, baseline=baseline, binary=binary, timing=timing)
             why = "first" if not matter.attempt else "restart"
             why = "stale" if candidate.depth and not matter.attempt else why
@@ -164,13 +171,14 @@ class Judging:
 
     @contextmanager
     def _put_back_to(self, state: candidates.State, candidate: Candidate) -> Iterator[None]:
-        """Whatever ends a step, the candidate is where the step began."""
+        """Whatever ends a step before its verdict is recorded, the candidate is where the step began."""
         try:
             yield
         except BaseException as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)[:500]
             with self._place.ledger.write() as writing:
-                candidates.move(writing, candidate.id, state, why)
+                if writing.get(Candidate, candidate.id).state in BEGUN:
+                    candidates.move(writing, candidate.id, state, why)
             raise
 
 

@@ -5,6 +5,7 @@ Whatever ends the process, the next one reads the same ledger and goes on; no mo
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from nightfleet.orchestrator.program_file import ProgramFile
 from nightfleet.orchestrator.telling import Telling
 
 # Why a night ends by itself.
-EXHAUSTED = "nothing is left to try"
+EXHAUSTED, STOPPED = "nothing is left to try", "stopped"
 # Fixed: how long to wait for news before looking again (s), and how often in a row the machine may fail.
 REST_S = 0.5
 MOST_FAILURES = 3
@@ -53,6 +54,7 @@ class Night:
     stopping: Callable[[], bool] = lambda: False
     _preparing: Future[Verification | None] | None = field(default=None, init=False)
     _failures: int = field(default=0, init=False)
+    _failed: Counter[int] = field(default_factory=Counter, init=False)
     _rehearsed: tuple[str, int] = field(default=("", 0), init=False)
 
     def run(self) -> str:
@@ -109,8 +111,8 @@ class Night:
         if self._preparing is not None and self._preparing.done():
             self._collect()
         with self.place.ledger.read() as reading:
-            ready = self._first(candidates.with_state(reading, self.number, "waiting"))
-            fresh = self._first(candidates.with_state(reading, self.number, "submitted"))
+            ready = self._next(candidates.with_state(reading, self.number, "waiting"))
+            fresh = self._next(candidates.with_state(reading, self.number, "submitted"))
             left = budget.experiments_left(reading, self.number, self.limits)
         if ((fresh is not None and left) or ready is not None) and not self._put_up_with(
             "the champion", self._rehearse
@@ -143,6 +145,8 @@ class Night:
         program = self.program.now
         if self._put_up_with(f"candidate {candidate.number}", lambda: what(candidate, program)):
             self._failures = 0
+        else:
+            self._failed[candidate.id] += 1
 
     def _put_up_with(self, who: str, what: Callable[[], object]) -> bool:
         """Do it; a machine that fails now and then is put up with. Whether it was done."""
@@ -166,7 +170,7 @@ class Night:
         if self.fleet.failure is not None:
             raise self.fleet.failure
         if self.stopping():
-            return "stopped"
+            return STOPPED
         with self.place.ledger.read() as reading:
             why = budget.used_up(reading, self.number, self.limits)
             if why is not None or self._preparing is not None or self._under_way(reading):
@@ -175,7 +179,9 @@ class Night:
                 return f"{self.limits.experiments} experiments are done"
             if self.waits or candidates.with_state(reading, self.number, "submitted"):
                 return None
-            return EXHAUSTED if not self.fleet.seats or supply.dry(reading, self.number) else None
+            if self.fleet.seats and not supply.dry(reading, self.number):
+                return None
+            return supply.why_dry(reading, self.number) or EXHAUSTED
 
     def _under_way(self, reading: Reading) -> bool:
         """Whether anything was begun that a night does not end in the middle of."""
@@ -189,8 +195,9 @@ class Night:
         """The gain from which on an undecided candidate was near."""
         return self.program.now.arena.thresholds.incremental_ratio
 
-    def _first(self, found: list[Candidate]) -> Candidate | None:
-        return found[0] if found else None
+    def _next(self, found: list[Candidate]) -> Candidate | None:
+        """The first; those on which the machine failed after the others, so that one stands in nobody's way."""
+        return min(found, key=lambda one: (self._failed[one.id], one.number), default=None)
 
     def _confine(self) -> None:
         """Keep the builder, and all that it starts, off the cores that are timed on."""

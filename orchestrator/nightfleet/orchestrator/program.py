@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
+from nightfleet.agents.contract import GOAL_CHARACTERS
 from nightfleet.harness.arena import Arena, read_arena
-from nightfleet.harness.frontmatter import FrontMatter, load_front_matter, read_front_matter
+from nightfleet.harness.frontmatter import FrontMatter, ProgramError, load_front_matter, read_front_matter
 from nightfleet.harness.keys import ArenaKeys
 from nightfleet.harness.quantities import count, dollars, duration
 from nightfleet.harness.schema import Keys, key_names, one_of, read_keys, unknown_key
@@ -120,6 +121,10 @@ def load_program(source: Path | str) -> Program:
     _, unowned = front.section.split([*known, *ArenaKeys.LATER, *NightKeys.LATER])
     for key in unowned.values:
         raise unknown_key(unowned, (key,), known)
+    if len(front.prose) > GOAL_CHARACTERS:
+        raise ProgramError(
+            front.section.file, None, f"the goal may have {GOAL_CHARACTERS} characters; it has {len(front.prose)}"
+        )
     arena, mine = read_arena(front.section)
     keys = read_keys(mine, NightKeys)
     if keys.budget.task > keys.budget.night:

@@ -1,5 +1,6 @@
 """Work for agents: strategies wanted, strategies to carry out, and never more of it than the judge can take in."""
 
+import itertools
 import json
 
 from sqlalchemy import func, select
@@ -12,6 +13,8 @@ from nightfleet.orchestrator.ledger.tables import Night, Strategy, Submission, T
 from nightfleet.orchestrator.place import Place
 from nightfleet.orchestrator.program import Fleet
 
+# Fixed: how often in a row scouts may fail.
+MOST_FAILURES = 3
 # Candidates that nobody has judged yet: each of them is work that the next promotion makes stale.
 AHEAD: tuple[candidates.State, ...] = ("submitted", "building", "behaving", "waiting")
 
@@ -47,7 +50,10 @@ def take_back(place: Place, night: int) -> None:
 
 
 def dry(reading: Reading, night: int) -> bool:
-    """Whether the last scout found nothing, or nothing new, on the champion of now, and no verdict came since."""
+    """Whether the last scout found nothing, or nothing new, on the champion of now, and no verdict came since.
+
+    A scout that failed says nothing about what there is to find; one that fails again and again is not asked again.
+    """
     last = last_scouting(reading, night)
     if last is None or last.state != "done" or _open(reading, night, "worker") or _open(reading, night, "scout"):
         return False
@@ -55,8 +61,27 @@ def dry(reading: Reading, night: int) -> bool:
         return False
     if json.loads(tasks.brief_of(reading, last)).get("champion") != reading.get(Night, night).champion:
         return False
+    if _failed(last) and _failed_in_a_row(reading, night) < MOST_FAILURES:
+        return False
     answered = reading.get(Submission, last.id)
     return not judged_since(reading, night, answered.at_us)
+
+
+def why_dry(reading: Reading, night: int) -> str | None:
+    """How the scout failed that was asked last, in words; None if it did not."""
+    last = last_scouting(reading, night)
+    return f"the scouts {last.reason}" if last is not None and _failed(last) else None
+
+
+def _failed_in_a_row(reading: Reading, night: int) -> int:
+    """How many of the last scouts failed, at most `MOST_FAILURES`."""
+    found = select(Task).where(Task.night == night, Task.role == "scout").order_by(Task.id.desc())
+    last = reading.session.scalars(found.limit(MOST_FAILURES))
+    return sum(1 for _ in itertools.takewhile(_failed, last))
+
+
+def _failed(task: Task) -> bool:
+    return task.state == "done" and task.reason.startswith("failed:")
 
 
 def _wanted(reading: Reading, night: int, fleet: Fleet, limits: Limits) -> int:

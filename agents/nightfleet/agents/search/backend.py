@@ -1,9 +1,12 @@
 """The search backend: a scout that proposes exact changes, and a worker that carries one out."""
 
+import contextlib
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pydantic import ValidationError
 
 from nightfleet.agents.contract import (
     Brief,
@@ -90,11 +93,18 @@ class SearchBackend:
                     return Failed(cause="cancelled")
         best = ranked(fresh.values(), brief.profile, brief.seed, brief.profile_before)
         most = brief.limits.strategies
-        strategies = fit([strategy_of(change, sources) for change in itertools.islice(best, most)], most)
+        strategies = fit(list(itertools.islice(_proposals(best, sources), most)), most)
         if not strategies:
             seen = f"{len(sources.texts)} files, {len(tried)} strategies tried"
             return Nothing(reason=f"no rule, constant or setting is left to try ({seen})")
         return Proposed(strategies=strategies)
+
+
+def _proposals(changes: Iterable[Change], sources: Sources) -> Iterator[Strategy]:
+    """The changes as strategies, without those that are more than a report takes."""
+    for change in changes:
+        with contextlib.suppress(ValidationError):
+            yield strategy_of(change, sources)
 
 
 def strategy_of(change: Change, sources: Sources) -> Strategy:
