@@ -1,5 +1,6 @@
 """`events.jsonl`: nothing lost and nothing twice, whenever the process that writes it is killed."""
 
+import fcntl
 import hashlib
 import json
 from pathlib import Path
@@ -39,6 +40,23 @@ def test_a_line_for_each_entry_as_it_comes(ledger: Ledger, hands: Hands, tmp_pat
     assert found[0]["at"] == "2026-11-20T22:00:00.000000Z"
     assert found[0]["payload"]["name"] == "n1"
     assert found[-1]["payload"] == json.loads(entries[-1].payload)
+
+
+def test_while_another_writes_there_nobody_else_does(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night = staged.begin(ledger)
+    append_events(ledger, night, tmp_path)
+    staged.promoted(ledger, 0.1)
+    monkeypatch.setattr(events, "PATIENCE_S", 0.0)
+    with (tmp_path / events.FILE).open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"sequence"')
+        other.flush()
+        assert append_events(ledger, night, tmp_path) == 0
+        assert (tmp_path / events.FILE).read_bytes().endswith(b'{"sequence"')
+    assert append_events(ledger, night, tmp_path) > 0
+    assert sequences(tmp_path) == list(range(1, len(sequences(tmp_path)) + 1))
 
 
 def test_more_than_are_read_at_a_time(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A night as it is shown while it goes on: to a log, to a terminal, and to a terminal that has gone away."""
 
 import io
+import os
 import threading
 import time
 from typing import Any
@@ -14,9 +15,19 @@ from rich.console import Console
 from nightfleet.harness.report import Gate
 from nightfleet.native import MachineError
 from nightfleet.orchestrator.desk import Desk
-from nightfleet.orchestrator.ledger import Ledger, Reading, candidates, errorbudget, nights, queries, spending
+from nightfleet.orchestrator.ledger import (
+    Ledger,
+    Reading,
+    candidates,
+    errorbudget,
+    nights,
+    promotions,
+    queries,
+    spending,
+)
 from nightfleet.orchestrator.ledger.tables import Candidate
 from nightfleet.orchestrator.views import live
+from nightfleet.orchestrator.views.lasting import Lasting
 from nightfleet.orchestrator.views.live import HEARTBEAT_S, Live
 from nightfleet.orchestrator.views.screen import MOST_AGENTS, Hearing, Limits, Sight, heartbeat, screen
 from nightfleet.orchestrator.views.standing import Standing
@@ -224,6 +235,50 @@ def test_the_standing_after_each_entry_is_that_of_a_new_reading(ledger: Ledger, 
         assert getattr(followed, name) == getattr(anew, name), name
     assert followed.candidates == anew.candidates == 9
     assert anew.total_gain == pytest.approx(0.46)
+
+
+def test_what_left_the_champion_is_no_gain_any_more(ledger: Ledger) -> None:
+    night = staged.begin(ledger)
+    first, second, _ = (staged.promoted(ledger, gain) for gain in (0.1, 0.2, 0.3))
+    followed = Standing(ledger, night)
+    with ledger.write() as writing:
+        gone = promotions.of(writing, second.id)
+        assert gone is not None
+        promotions.sign_off(writing, gone.id, accepted=False, said_by="me")
+        promotions.withdraw(writing, gone.id)
+    words = [news.words for news in followed.catch_up()]
+    assert "2 promotions left the champion" in words[-1]
+    assert followed.gains == Standing(ledger, night).gains == [0.1]
+    assert first.number == 1
+
+
+def test_papers_that_cannot_be_written_are_said_and_end_nothing(ledger: Ledger) -> None:
+    paper, console = log()
+    staged.begin(ledger)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with attended(ledger, console, papers=full):
+        staged.promoted(ledger, 0.1, "hoist")
+        eventually(lambda: "No space left" in paper.getvalue())
+        staged.promoted(ledger, 0.1, "inline")
+        eventually(lambda: "inline" in paper.getvalue())
+
+
+def test_a_log_that_nobody_reads_any_more_costs_the_night_nothing(ledger: Ledger) -> None:
+    """`nightfleet launch | head -1`: also the papers are still written, and whoever prints at the end may."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    staged.begin(ledger)
+    written: list[int] = []
+    with os.fdopen(writing, "w") as pipe:
+        console = Lasting(file=pipe, width=80)
+        with attended(ledger, console, papers=lambda: written.append(1)):
+            for number in range(3):
+                staged.promoted(ledger, 0.1)
+                eventually(lambda expected=number: len(written) > expected)
+        console.print("PROMOTED")
 
 
 def test_another_nights_entries_are_not_ours(ledger: Ledger) -> None:

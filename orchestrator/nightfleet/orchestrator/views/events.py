@@ -4,9 +4,11 @@ The file itself says up to where it goes, in its last whole line. So a process t
 leaves nothing out and nothing twice: what it had begun is cut off and written again.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,8 @@ FILE = "events.jsonl"
 # Fixed: entries at a time, as a brief may have a megabyte; and how long a text stays as it is, in characters.
 AT_A_TIME = 100
 LONGEST_TEXT = 2_000
+# Fixed, in seconds: how long to wait for another who writes here, and how often to look.
+PATIENCE_S, LOOK_S = 5.0, 0.05
 # Texts that are left out however short they are: by what kind of entry has them.
 TEXTS = {"task posted": "brief", "report submitted": "report", "program read": "text"}
 # Entries that do not name their night name something that has one; drives belong to the night that they fall into.
@@ -50,6 +54,8 @@ def append_events(ledger: Ledger, night: int, folder: Path) -> int:
     written = 0
     handle = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(handle, "r+b") as file:
+        if not _is_ours(file):
+            return 0
         after = _last_sequence(file)
         while True:
             with ledger.read() as reading:
@@ -60,6 +66,20 @@ def append_events(ledger: Ledger, night: int, folder: Path) -> int:
             file.write(b"".join(lines))
             file.flush()
             after, written = entries[-1].sequence, written + len(lines)
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    """Whether nobody else writes: whoever drives the night does, and who joined it. Who is busy writes the same."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOOK_S)
+        else:
+            return True
 
 
 def _last_sequence(file: BinaryIO) -> int:

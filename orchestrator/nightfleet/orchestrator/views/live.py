@@ -130,6 +130,8 @@ class Live:
             news = self._standing.catch_up()
             if news:
                 self._papers()
+        except OSError as error:
+            news.append(News(self._standing.now_us, f"results.tsv and events.jsonl are behind: {error}"))
         except MachineError as error:
             # The night will hear of it itself, and say what to do.
             news = [News(self._standing.now_us, f"the ledger cannot be read just now: {error}")]

@@ -53,7 +53,6 @@ class Standing:
         states: candidates by state.
         verdicts: candidates by their latest verdict.
         latest: the last verdicts, the latest last.
-        gains: of each step of the staircase, as it was promoted with.
         strategies: how many were proposed.
         reserved: indices of the error budget and their alpha, by purpose.
         holders: who holds which task: holder, role, task, until when (us).
@@ -76,7 +75,7 @@ class Standing:
         self._candidates = {row.id: row for row in rows}
         verdicts = sorted((row for row in rows if row.verdict is not None), key=lambda row: row.moved_us)
         self.latest = deque((_judged(row) for row in verdicts[-LATEST:]), maxlen=LATEST)
-        self.gains = [verification.gain for _, _, verification in steps]
+        self._steps = {promotion.id: verification.gain for promotion, _, verification in steps}
         self._promotions = {promotion.id: promotion.candidate for promotion, _, _ in steps}
         if meant is not None:
             self._promotions[meant.id] = meant.candidate
@@ -98,6 +97,11 @@ class Standing:
     def candidates(self) -> int:
         """How many there are."""
         return len(self._candidates)
+
+    @property
+    def gains(self) -> list[float | None]:
+        """Of each step of the staircase, as it was promoted with."""
+        return list(self._steps.values())
 
     @property
     def spent(self) -> Amounts:
@@ -138,6 +142,7 @@ class Standing:
             "promotion meant": self._meant,
             "promotion settled": self._settled,
             "promotion signed off": self._signed_off,
+            "promotions withdrawn": self._withdrawn,
             "error budget reserved": self._index_reserved,
             "spend reserved": self._spend_reserved,
             "spend settled": self._spend_settled,
@@ -189,9 +194,17 @@ class Standing:
             return None
         if values["result"] != "swapped":
             return f"{_named(row)} was not promoted: the champion moved meanwhile", False
-        self.gains.append(row.gain)
+        self._steps[values["promotion"]] = row.gain
         steps = f"; {count(len(self.gains), 'step')}, about {percent(self.total_gain)} together"
         return f"PROMOTED {_named(row)}{'' if row.gain is None else f', {percent(row.gain)}'}{steps}", True
+
+    def _withdrawn(self, values: Mapping[str, Any]) -> Said:
+        """One and all after it left the champion."""
+        if values["promotion"] not in self._steps:
+            return None
+        kept = {number: gain for number, gain in self._steps.items() if number < values["promotion"]}
+        gone, self._steps = len(self._steps) - len(kept), kept
+        return f"{count(gone, 'promotion')} left the champion; {count(len(kept), 'step')} of it stand", True
 
     def _signed_off(self, values: Mapping[str, Any]) -> Said:
         row = self._candidates.get(self._promotions.get(values["promotion"], 0))
