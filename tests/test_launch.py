@@ -6,13 +6,19 @@ import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import nightwork
 import pytest
 import scripted
+from rich.console import Console
 from scripted import PROGRAM, Silent, git, new_repository
 from tiny import FILES, Tiny, doing
 
+from nightfleet.native import MachineError
 from nightfleet.orchestrator.commands import edge
+from nightfleet.orchestrator.commands import launch as launching
 from nightfleet.orchestrator.holding import Wishes
 from nightfleet.orchestrator.ledger import candidates, nights, promotions
 from nightfleet.orchestrator.ledger.tables import Night
@@ -49,6 +55,7 @@ def commit(folder: Path, text: str) -> None:
     ("change", "words"),
     [
         (("# Make it faster\n", ""), "says no goal"),
+        (("# Make it faster\n", "faster " * 10_000), "the goal may have 65536 characters; it has 70000"),
         (("budget: {experiments: 100", "budget: {experiments: 0"), "budget.experiments"),
         (("budget: {experiments: 100, night: 1h", "budget: {experiments: 100, night: 0s"), "budget.night"),
         (("fleet:", "thresholds: {promote: 2%, incremental: 5%}\nfleet:"), "thresholds"),
@@ -72,6 +79,9 @@ def test_wishes_that_contradict_each_other(folder: Path, capsys: pytest.CaptureF
         (["--every", "30m"], "--every needs --for"),
         (["--for", "soon"], "--for must be a duration"),
         (["--until", "25:00"], "--until is a time of day"),
+        (["--until", "07:00+02:00"], "--until is a time of day"),
+        (["--every", "30m", "--for", "8h", "--branch", "mine"], "leave --branch out"),
+        (["--join", "--every", "30m", "--for", "8h"], "--join begins no night"),
         (["--replay", "nowhere"], "nowhere"),
     ):
         assert typed("launch", *arguments) == 2
@@ -79,6 +89,67 @@ def test_wishes_that_contradict_each_other(folder: Path, capsys: pytest.CaptureF
     assert typed("stop") == 2
     assert "nightfleet launch" in capsys.readouterr().err
     assert folder.exists()
+
+
+class Hours:
+    """A clock for a series of nights, each of which takes so many hours."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, place: Place, nights_h: list[float], endings: list[str]
+    ) -> None:
+        self.now_s, self.held = 0.0, list[tuple[float, float]]()
+        self._place, self._nights_h, self._endings = place, nights_h, endings
+        monkeypatch.setattr(launching, "time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self._sleep))
+        monkeypatch.setattr(launching, "hold", self._hold)
+        monkeypatch.setattr(launching, "end_of", lambda *_, **__: None)
+
+    def _sleep(self, seconds: float) -> None:
+        assert seconds >= 0.0
+        self.now_s += seconds
+
+    def _hold(self, place: Place, _subject: object, wishes: Wishes, _console: object) -> launching.Held:
+        assert wishes.seconds is not None
+        self.held.append((self.now_s / 3600, wishes.seconds / 3600))
+        self.now_s += 3600 * self._nights_h.pop(0)
+        with place.ledger.write() as writing:
+            number = nightwork.begin(writing, name=f"n{len(self.held)}")
+            nights.end(writing, number, self._endings.pop(0))
+        return launching.Held(number)
+
+
+def test_a_series_begins_no_night_after_its_end_and_none_reaches_beyond_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place.open(folder, make=True)
+    hours = Hours(monkeypatch, place, [0.5, 1.25, 0.1, 9.0], ["x"] * 4)
+    series = launching.Series(3600.0, 2.5 * 3600, None)
+    launching.again_and_again(place, Wishes(), Console(quiet=True), series, as_json=False)
+    assert hours.held == [(0.0, 1.0), (1.0, 1.0), (2.25, 0.25)]
+
+
+def test_a_machine_that_fails_in_one_night_ends_no_series(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place.open(folder, make=True)
+    hours = Hours(monkeypatch, place, [0.5, 0.5], ["x", "x"])
+    hold, failures = hours._hold, [MachineError("too loaded")]
+
+    def fails_once(*arguments: Any) -> launching.Held:
+        if failures:
+            raise failures.pop()
+        return hold(*arguments)
+
+    monkeypatch.setattr(launching, "hold", fails_once)
+    launching.again_and_again(
+        place, Wishes(), Console(quiet=True), launching.Series(3600.0, 9000.0, None), as_json=False
+    )
+    assert [at for at, _ in hours.held] == [1.0, 2.0]
+
+
+def test_a_night_that_is_stopped_ends_its_series(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place.open(folder, make=True)
+    hours = Hours(monkeypatch, place, [0.5, 0.5], ["x", "stopped"])
+    series = launching.Series(3600.0, 9 * 3600, None)
+    launching.again_and_again(place, Wishes(), Console(quiet=True), series, as_json=False)
+    assert len(hours.held) == 2
 
 
 def test_a_folder_without_a_commit_or_a_repository(
@@ -165,6 +236,38 @@ def test_the_last_words_of_a_night(night: Place, capsys: pytest.CaptureFixture[s
     assert last.endswith("total gain 20.0% (19.0% to 21.0%), 400/400 cases identical")
     assert typed("stop") == 2
     assert night.here.exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_swap_that_was_cut_short_is_settled_before_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], moved: bool
+) -> None:
+    """`stop` after a kill between what the ledger means and what git does."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    held = scripted.holding_in(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(held.place.references), "move_branch", killed)
+        # The first to be called is at the opening.
+        patch.setattr("nightfleet.orchestrator.opening.set_back", lambda _place: None)
+        with pytest.raises(KeyboardInterrupt):
+            held.hold()
+    night = held.place.night()
+    with held.place.ledger.read() as reading:
+        meant = promotions.unsettled(reading, night.number)
+    assert meant is not None
+    if moved:
+        mine = git(folder, "commit-tree", "-m", "mine", "HEAD^{tree}").strip()
+        git(folder, "update-ref", f"refs/heads/{night.champion_branch}", mine)
+    assert typed("stop") == 0
+    with held.place.ledger.read() as reading:
+        assert promotions.unsettled(reading, night.number) is None
+        assert len(promotions.in_champion(reading, night.number)) == (0 if moved else 1)
+    if not moved:
+        assert git(folder, "rev-parse", night.champion_branch).strip() == meant.to_commit
+    assert night.name in capsys.readouterr().out
 
 
 def test_a_promotion_is_signed_off(night: Place, capsys: pytest.CaptureFixture[str]) -> None:

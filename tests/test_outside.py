@@ -275,6 +275,20 @@ def test_an_answer_that_was_lost_halfway_is_given_again(ground: Ground, monkeypa
     assert ground.trees() == []
 
 
+def test_what_comes_after_the_end_is_refused_and_what_was_taken_is_answered(ground: Ground) -> None:
+    taken, late = ground.claims(), ground.claims(name="bert")
+    for claimed, text in ((taken, FASTER), (late, WRONG)):
+        (Path(claimed["tree"]) / "words.py").write_text(text)
+    assert ground.answers("submit", *own(taken))["candidate"] == 1
+    with ground.place.ledger.write() as writing:
+        nights.end(writing, 1, "the time is up")
+    assert "is over" in ground.answers("submit", *own(late), code=1)["refused"]
+    assert ground.answers("submit", *own(taken))["candidate"] == 1
+    assert len(ground.candidates()) == 1
+    with ground.place.ledger.drive(), ground.place.ledger.write() as writing:
+        nights.reopen(writing, 1)
+
+
 def test_two_that_hand_in_one_claim_make_one_candidate(ground: Ground) -> None:
     claimed = ground.claims()
     (Path(claimed["tree"]) / "words.py").write_text(FASTER)

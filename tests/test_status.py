@@ -68,6 +68,19 @@ def test_of_a_ledger_that_a_newer_version_wrote(here: Path, capsys: pytest.Captu
     assert "whose reports these are cannot be told" in err
 
 
+@pytest.mark.parametrize("command", ["status", "watch"])
+def test_of_a_ledger_that_lies_elsewhere(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    with nightwork.opened(tmp_path / "elsewhere.sqlite", Hands()) as ledger:
+        staged.a_night(ledger, Hands())
+    monkeypatch.setenv("NIGHTFLEET_LEDGER", f"sqlite:///{tmp_path / 'elsewhere.sqlite'}")
+    code, out, err = typed(capsys, command)
+    assert (code, err) == (0, "")
+    assert "PROMOTED 2 of 9 candidates" in out
+    assert not (here / ".nightfleet").exists()
+
+
 def test_status_in_words_and_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hands = Hands()
     with a_ledger(here) as ledger:

@@ -154,6 +154,8 @@ class Outside:
         key = f"outside {task} {token}"
         work = Work(task, token, who, self._place.state, "")
         received = received_before(self._place, work, report, key)
+        if received is None and standing.night.ended_us is not None:
+            raise RefusedError(f"task {task} is nobody's any more: the night {standing.night.name} is over")
         if received is None:
             loan = self._loan(task, token)
             work = Work(task, token, loan.who, self._place.trees.folder(loan.tree), loan.parent)

@@ -23,6 +23,11 @@ LEDGER_VARIABLE, TREES_VARIABLE = "NIGHTFLEET_LEDGER", "NIGHTFLEET_TREES"
 MASTER_BYTES = 32
 
 
+def ledger_of(here: Path) -> Path | str:
+    """Where the ledger of a folder is: beside its program.md, or the URL that a person set."""
+    return os.environ.get(LEDGER_VARIABLE) or here / STATE / LEDGER
+
+
 @dataclass(frozen=True)
 class Place:
     """Where nights are held.
@@ -56,8 +61,8 @@ class Place:
         """
         here = here.resolve()
         state = here / STATE
-        url = os.environ.get(LEDGER_VARIABLE, "")
-        if not make and not url and not (state / LEDGER).exists():
+        where = ledger_of(here)
+        if not make and isinstance(where, Path) and not where.exists():
             raise UserError(f"no night was launched in {here}; type `nightfleet launch` in the folder of program.md")
         checkout = Checkout(here)
         with disk():
@@ -70,7 +75,7 @@ class Place:
             checkout,
             Door(checkout, state),
             References(checkout),
-            Ledger.open(url or state / LEDGER),
+            Ledger.open(where),
             AgentTrees(Path(os.environ.get(TREES_VARIABLE) or default_place()), state),
             Quiet(state),
         )

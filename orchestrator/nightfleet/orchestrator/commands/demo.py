@@ -5,19 +5,18 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.answer import ANSWER_IS_NO
 from nightfleet.orchestrator.commands.probe import Findings, show
-
-if TYPE_CHECKING:
-    pass
+from nightfleet.orchestrator.views.lasting import Lasting
 
 EXAMPLES = Path("examples")
+# In the demo's git directory, so that no other repository is taken for one.
+MARK, WHOLE = "nightfleet-demo", "whole"
 PLACE = Path(".nightfleet/demo")
 # How short a night can be and still show everything.
 EXPERIMENTS, SECONDS = 16, 285.0
@@ -55,13 +54,13 @@ def demo(
     from nightfleet.orchestrator.holding import Wishes
     from nightfleet.orchestrator.place import Place
 
-    console = Console(stderr=as_json, highlight=False)
+    console = Lasting(stderr=as_json, highlight=False)
     asked = _asked(name, directory)
     findings: Findings = native.probe()
     show(findings, console)
     if findings["below_minimum"] is not None:
         raise typer.Exit(ANSWER_IS_NO)
-    if not (asked.folder / ".git").exists():
+    if not _is_whole(asked.folder):
         _begin(asked)
     console.print(Text(f"{name} is in {asked.folder}", style="dim"), soft_wrap=True)
     place = Place.open(asked.folder, make=True)
@@ -75,13 +74,12 @@ def _asked(name: str, directory: Path | None) -> Asked:
     """The example, and the folder that it goes to. UserError where there is none, or something else is there."""
     from nightfleet.native import UserError
 
-    example = EXAMPLES / name
-    if not (example / "program.md").exists():
-        known = ", ".join(sorted(path.parent.name for path in EXAMPLES.glob("*/program.md")))
-        there = f"; there are {known}" if known else "; type it in a clone of nightfleet"
+    example, known = EXAMPLES / name, sorted(path.parent.name for path in EXAMPLES.glob("*/program.md"))
+    if name not in known:
+        there = f"; there are {', '.join(known)}" if known else "; type it in a clone of nightfleet"
         raise UserError(f"there is no example {name} in {EXAMPLES.absolute()}{there}")
     if directory is not None:
-        if directory.exists() and any(directory.iterdir()) and not (directory / ".git").exists():
+        if directory.exists() and not (directory.is_dir() and (_is_empty(directory) or _is_demo(directory))):
             raise UserError(f"{directory} is not empty; name a folder that is, or that a demo was begun in")
         return Asked(example, directory.absolute())
     return Asked(example, _unfinished_or_new(PLACE.absolute(), name))
@@ -107,20 +105,38 @@ def _goes_on(folder: Path) -> bool:
         place = Place.open(folder)
     except UserError:
         # Begun, and interrupted before there was a night.
-        return (folder / ".git").exists()
+        return _is_demo(folder)
     with place.ledger as ledger, ledger.read() as reading:
         return nights.running(reading) is not None
 
 
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a demo was begun there: what else has a `.git` is somebody's work."""
+    return (folder / ".git" / MARK).exists()
+
+
+def _is_whole(folder: Path) -> bool:
+    return _is_demo(folder) and (folder / ".git" / MARK).read_text() == WHOLE
+
+
 def _begin(asked: Asked) -> None:
-    """A repository with one commit: the example."""
-    ignored = shutil.ignore_patterns("target", ".nightfleet")
+    """A repository with one commit: the example. One that was cut short is begun again."""
+    git_dir, ignored = asked.folder / ".git", shutil.ignore_patterns("target", ".nightfleet")
+    if git_dir.exists():
+        shutil.rmtree(git_dir)
+    git_dir.mkdir(parents=True)
+    (git_dir / MARK).touch()
     shutil.copytree(asked.example, asked.folder, ignore=ignored, dirs_exist_ok=True)
     # Nothing of a repository around it, nor of the user's settings.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], ["commit", "--quiet", "-m", _MESSAGE]):
         subprocess.run(["git", *AUTHOR, *command], cwd=asked.folder, env=environment, check=True)
+    (git_dir / MARK).write_text(WHOLE)
 
 
 _MESSAGE = "The simulator as it was ported"

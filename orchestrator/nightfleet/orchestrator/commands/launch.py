@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from datetime import time as clock_time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nightfleet.orchestrator.commands.subject import find_subject
+from nightfleet.orchestrator.views.lasting import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,10 +64,11 @@ def launch(
     from nightfleet.orchestrator.holding import Wishes
     from nightfleet.orchestrator.place import Place
 
-    console = Console(stderr=as_json, highlight=False)
-    seconds = _seconds(length, until, every)
+    console = Lasting(stderr=as_json, highlight=False)
+    seconds, ends_at_us = _length(length, until, every), None if until is None else _next(until)
+    _refuse_contradictions(every=every, join=join, branch=branch)
     subject = find_subject(Path.cwd(), "HEAD", program)
-    wishes = Wishes(experiments, seconds, scouts, workers, replay, branch)
+    wishes = Wishes(experiments, seconds, ends_at_us, scouts, workers, replay, branch)
     place = Place.open(Path.cwd(), make=True)
     for note in subject.notes:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
@@ -140,25 +142,38 @@ class Series:
 
 
 def again_and_again(place: "Place", wishes: "Wishes", console: Console, series: Series, *, as_json: bool) -> None:
-    """Hold a series of nights; none from a commit at which there was nothing left to try."""
-    from nightfleet.orchestrator.ledger import nights
-    from nightfleet.orchestrator.night import EXHAUSTED
+    """Hold a series of nights; none from a commit at which there was nothing left to try.
 
-    began = time.monotonic()
-    number = 0
-    while (passed := time.monotonic() - began) < series.seconds:
-        due = began + number * series.every_s
-        number += 1
-        if time.monotonic() < due:
-            time.sleep(due - time.monotonic())
+    A machine that could not go on with one is asked again when the next would begin.
+    """
+    from nightfleet.native import MachineError
+    from nightfleet.orchestrator.ledger import nights
+    from nightfleet.orchestrator.ledger.tables import Night as NightRow
+    from nightfleet.orchestrator.night import EXHAUSTED, STOPPED
+
+    began, number = time.monotonic(), -1
+    while (due_s := (number := number + 1) * series.every_s) < series.seconds:
+        time.sleep(max(0.0, due_s - (time.monotonic() - began)))
+        left_s = series.seconds - (time.monotonic() - began)
+        if left_s <= 0.0:
+            return
         subject = find_subject(place.here, "HEAD", series.program)
         with place.ledger.read() as reading:
             last = nights.latest(reading)
         if last is not None and last.ending == EXHAUSTED and last.root == subject.commit:
             console.print(f"nothing was left to try at {last.root[:12]}; the next look is in {series.every_s:g} s")
             continue
-        length = min(series.every_s, series.seconds - passed)
-        end_of(place, hold(place, subject, replace(wishes, seconds=length), console), console, as_json=as_json)
+        try:
+            held = hold(place, subject, replace(wishes, seconds=min(series.every_s, left_s)), console)
+        except MachineError as error:
+            console.print(Text(f"this night waits for the next look: {error}", style="yellow"), soft_wrap=True)
+            continue
+        end_of(place, held, console, as_json=as_json)
+        with place.ledger.read() as reading:
+            ending = reading.get(NightRow, held.night).ending
+        if ending == STOPPED:
+            console.print("stopped; no other night is begun")
+            return
 
 
 def keep_papers(place: "Place", night: "NightRow") -> None:
@@ -199,25 +214,41 @@ def end_of(place: "Place", held: Held, console: Console, *, as_json: bool) -> No
     tell(found, console)
 
 
-def _seconds(length: str | None, until: str | None, every: str | None) -> float | None:
-    """How long the night may take. UserError for wishes that contradict each other."""
+def _length(length: str | None, until: str | None, every: str | None) -> float | None:
+    """How many seconds the night may take. UserError for wishes that contradict each other."""
     from nightfleet.native import UserError
 
     if length is not None and until is not None:
         raise UserError("--for and --until both say when the night ends; type one of them")
     if every is not None and length is None:
         raise UserError("--every needs --for: for how long to begin nights, like '--every 30m --for 3d'")
-    if length is not None:
-        return _duration("--for", length)
-    if until is None:
-        return None
+    return None if length is None else _duration("--for", length)
+
+
+def _refuse_contradictions(*, every: str | None, join: bool, branch: str | None) -> None:
+    from nightfleet.native import UserError
+
+    if every is not None and branch is not None:
+        raise UserError("--every begins many nights, and each has a branch of its own; leave --branch out")
+    if join and (every is not None or branch is not None):
+        raise UserError("--join begins no night: leave --every and --branch out")
+
+
+def _next(until: str) -> int:
+    """When a time of day comes next where the reader is, microseconds since 1970 UTC."""
+    from nightfleet.native import UserError
+    from nightfleet.orchestrator.ledger.clock import to_us
+
     try:
         clock = clock_time.fromisoformat(until)
     except ValueError:
-        raise UserError(f"--until is a time of day like 07:00; got {until!r}") from None
-    now = datetime.now().astimezone()
-    end = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
-    return ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
+        clock = None
+    if clock is None or clock.tzinfo is not None:
+        raise UserError(f"--until is a time of day like 07:00; got {until!r}")
+    # Without a zone until the day is known: in some nights clocks are changed.
+    now = datetime.now(UTC).astimezone().replace(tzinfo=None)
+    end = datetime.combine(now.date(), clock)
+    return to_us((end if end > now else end + timedelta(days=1)).astimezone())
 
 
 def _duration(option: str, text: str) -> float:

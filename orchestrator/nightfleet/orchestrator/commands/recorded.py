@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from nightfleet.orchestrator.ledger import Ledger
     from nightfleet.orchestrator.ledger.tables import Night
 
-LEDGER = Path(".nightfleet") / "ledger.sqlite"
 BEGIN_ONE = "type `nightfleet launch` to begin one, or go to the folder of the program.md that you launched"
 
 
@@ -23,15 +22,17 @@ def last_night(here: Path) -> "Iterator[tuple[Ledger, Night]]":
     """
     from nightfleet.native import UserError
     from nightfleet.orchestrator.ledger import Ledger, nights
+    from nightfleet.orchestrator.place import ledger_of
 
+    where = ledger_of(here)
     # Opening would make one.
-    if not (here / LEDGER).exists():
-        raise UserError(f"no night was begun in {here}: there is no {LEDGER}; {BEGIN_ONE}")
-    with Ledger.open(here / LEDGER) as ledger:
+    if isinstance(where, Path) and not where.exists():
+        raise UserError(f"no night was begun in {here}: there is no {where.relative_to(here)}; {BEGIN_ONE}")
+    with Ledger.open(where) as ledger:
         with ledger.read() as reading:
             night = nights.latest(reading)
         if night is None:
-            raise UserError(f"no night was begun in {here}: {LEDGER} has none; {BEGIN_ONE}")
+            raise UserError(f"no night was begun in {here}: its ledger has none; {BEGIN_ONE}")
         yield ledger, night
 
 
@@ -43,8 +44,10 @@ def whose_reports(here: Path) -> dict[str, tuple[str, int]]:
         nightfleet.native.MachineError: it cannot be read.
     """
     from nightfleet.orchestrator.ledger import Ledger, queries
+    from nightfleet.orchestrator.place import ledger_of
 
-    if not (here / LEDGER).exists():
+    where = ledger_of(here)
+    if isinstance(where, Path) and not where.exists():
         return {}
-    with Ledger.open(here / LEDGER) as ledger, ledger.read() as reading:
+    with Ledger.open(where) as ledger, ledger.read() as reading:
         return queries.candidates_of_reports(reading)

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from nightfleet.orchestrator.views.lasting import Lasting
+
 if TYPE_CHECKING:
     from nightfleet.orchestrator.ledger.tables import Candidate, Promotion
     from nightfleet.orchestrator.place import Place
@@ -27,12 +29,15 @@ def stop(
     from nightfleet.orchestrator import stopping
     from nightfleet.orchestrator.ledger import DrivenError, nights
     from nightfleet.orchestrator.place import Place
+    from nightfleet.orchestrator.promotion import settle
 
     place = Place.open(Path.cwd())
     night = place.night()
     try:
-        with place.ledger.drive(), place.ledger.write() as writing:
-            nights.end(writing, night.number, "stopped while nobody drove it")
+        with place.ledger.drive():
+            settle(place, night)
+            with place.ledger.write() as writing:
+                nights.end(writing, night.number, "stopped while nobody drove it")
             words, ended = f"the night {night.name} is over; its champion is on {night.champion_branch}", True
     except DrivenError:
         stopping.ask(place.state, night, measure=not now)
@@ -84,7 +89,7 @@ def signoff(
     from nightfleet.orchestrator.place import Place
 
     place = Place.open(Path.cwd())
-    console = Console(stderr=as_json, highlight=False)
+    console = Lasting(stderr=as_json, highlight=False)
     if number is None:
         _waiting(place, as_json=as_json)
         return
