@@ -52,7 +52,7 @@ def told(held: Holding, night: Night) -> str:
 
 
 def test_each_promotion_is_left_out_once_and_nothing_is_spent(folder: Path) -> None:
-    held = holding_in(folder)
+    held = holding_in(folder, Wishes(workers=1))
     night = held.hold()
     found = left_out(held, night)
     promoted = [candidate for _, candidate in _by_promotion(held, night)]
@@ -73,7 +73,7 @@ def test_each_promotion_is_left_out_once_and_nothing_is_spent(folder: Path) -> N
 
 
 def test_what_helps_no_longer_is_named_with_the_command_that_takes_it_out(folder: Path) -> None:
-    held = holding_in(folder)
+    held = holding_in(folder, Wishes(workers=1))
     assert isinstance(held.court, ScriptedCourt)
     worth: Any = held.court.worth
     worth |= {1: 0.001}
@@ -114,7 +114,7 @@ def test_without_one_promotion_the_program_may_not_even_build(folder: Path) -> N
         if (step, number) == ("without", 1):
             raise UserError("the baseline does not build")
 
-    held = holding_in(folder, before=refuse)
+    held = holding_in(folder, Wishes(workers=1), before=refuse)
     night = held.hold()
     found = left_out(held, night)[1]
     assert (found.verdict, found.reason) == ("broken", "without it: the baseline does not build")
@@ -127,7 +127,7 @@ def test_a_machine_that_cannot_measure_now_ends_no_morning(folder: Path) -> None
         if (step, number) == ("without", 1):
             raise MachineError("too loaded")
 
-    held = holding_in(folder, before=refuse)
+    held = holding_in(folder, Wishes(workers=1), before=refuse)
     night = held.hold()
     found = left_out(held, night)
     assert 1 not in found
