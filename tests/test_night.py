@@ -359,6 +359,16 @@ def interrupted(folder: Path, step: str, number: int) -> None:
         holding_in(folder, before=interrupt).hold()
 
 
+def test_a_night_that_goes_on_says_what_it_began_from_and_not_where_a_person_is_now(folder: Path) -> None:
+    interrupted(folder, "time", 1)
+    git(folder, "commit", "--quiet", "--allow-empty", "--message=later")
+    (folder / "notes").write_text("mine\n")
+    heard = Heard()
+    night = holding_in(folder, Wishes(experiments=1), telling=heard).hold()
+    (words,) = [one for one in heard.said if "not committed" in one]
+    assert f"begins from {night.root[:12]}" in words
+
+
 @pytest.mark.parametrize(("cases", "epoch"), [("cases: 200", 1), ("cases: 100", 0)])
 def test_an_edit_while_nobody_drives_the_night_is_an_edit(folder: Path, cases: str, epoch: int) -> None:
     heard = Heard()
@@ -375,6 +385,26 @@ def test_an_edit_while_nobody_drives_the_night_is_an_edit(folder: Path, cases: s
         near = candidates.with_verdict(reading, night.number, "incremental", "undecided")
     assert all(row.epoch == epoch for row in near if row.state == "judged")
     assert fast(folder, night.champion_branch) == GOOD
+
+
+def test_the_morning_goes_by_the_program_that_the_night_went_by_in_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    morning = scripted.ScriptedCourt.morning
+
+    def listen(court: Any, night: Night, program: Any, watch: Any) -> Any:
+        measured.append(program.arena.workloads[0].cases)
+        return morning(court, night, program, watch)
+
+    def edit(step: str, _number: int) -> None:
+        if step == "time":
+            text = (folder / "program.md").read_text()
+            (folder / "program.md").write_text(text.replace("cases: 100", "cases: 200"))
+
+    monkeypatch.setattr(scripted.ScriptedCourt, "morning", listen)
+    holding_in(folder, before=edit).hold()
+    assert measured == [200]
 
 
 def test_what_was_found_before_an_edit_of_the_workload_moves_no_champion_after_it(folder: Path) -> None:

@@ -192,7 +192,7 @@ class Holding:
         judging = Judging(place, self.court, told, alone=alone)
         news = threading.Event()
         fleet = self._fleet(night, program, told, news)
-        return Night(
+        ending = Night(
             place,
             night.number,
             program,
@@ -205,6 +205,9 @@ class Holding:
             waits=self._waits,
             stopping=lambda: stopping.asked(place.state, night.name) is not None,
         ).run()
+        # The morning goes by what the night went by in the end.
+        self.program = program.now
+        return ending
 
     def _fleet(
         self, night: NightRow, program: ProgramFile, told: Telling, news: threading.Event, suffix: str = ""

@@ -37,7 +37,7 @@ def open_night(place: Place, program: Program, *, planned: int, branch: str | No
     """
     with place.ledger.read() as reading:
         running = nights.running(reading)
-    standing = place.checkout.standing()
+    standing = place.checkout.standing("HEAD" if running is None else running.root)
     remarks = tuple(standing.remarks())
     if running is not None:
         if branch not in {None, running.champion_branch}:
