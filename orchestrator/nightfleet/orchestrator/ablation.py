@@ -81,7 +81,8 @@ class Ablation:
             return
         number = step.candidate.number
         self.place.references.keep_without(night.name, number, night.champion, without.commit)
-        watch = self.told.watch(number, f"the champion without it: {step.candidate.description}")
+        # Not the candidate's own number: it is no candidate that is heard any more.
+        watch = self.told.watch(0, f"the champion without #{number}")
         try:
             with self.place.quiet.silence():
                 found, _, root = self.court.without(night, self.program, Without(without.commit, step.candidate), watch)

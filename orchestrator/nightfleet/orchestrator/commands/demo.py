@@ -19,7 +19,7 @@ EXAMPLES = Path("examples")
 MARK, WHOLE = "nightfleet-demo", "whole"
 PLACE = Path(".nightfleet/demo")
 # How short a night can be and still show everything.
-EXPERIMENTS, SECONDS = 16, 285.0
+EXPERIMENTS, SECONDS = 13, 250.0
 AUTHOR = ("-c", "user.name=nightfleet", "-c", "user.email=nightfleet@localhost", "-c", "commit.gpgsign=false")
 
 
