@@ -28,6 +28,7 @@ from nightfleet.orchestrator.program_file import read_back
 from nightfleet.orchestrator.repo.guard import fingerprint
 from nightfleet.orchestrator.repo.promotion import promotions
 from nightfleet.orchestrator.repo.refs import MovedError
+from nightfleet.orchestrator.views.summary import Summary
 
 KILLS = 50
 GOOD = [number for number in range(FILES) if VERDICTS[number % len(VERDICTS)] == "promote"]
@@ -128,6 +129,10 @@ def test_near_misses_and_those_that_wait_are_run_again(folder: Path) -> None:
         near = candidates.lineage(reading, rows["Make src/2.txt fast"])
     assert [row.verdict for row in near].count("incremental") >= 2
     assert [row.depth for row in near] == list(range(len(near)))
+    summary = Summary.of(held.place.ledger, 1)
+    assert [row.number for row in near] in summary.lineages
+    # Only what was not run again counts as stale.
+    assert not {row.number for row in near[:-1]} & {number for some in summary.failed.values() for number in some}
     assert all(row.parent != near[0].parent for row in near[1:])
 
 

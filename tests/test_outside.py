@@ -25,7 +25,7 @@ from nightfleet.harness.cases import practice_cases, practice_salt
 from nightfleet.harness.practice import INDEX
 from nightfleet.native import UserError
 from nightfleet.orchestrator import loans as lending
-from nightfleet.orchestrator import outside
+from nightfleet.orchestrator import outside, stopping
 from nightfleet.orchestrator.commands import edge
 from nightfleet.orchestrator.ledger import Ledger, candidates, nights, tasks
 from nightfleet.orchestrator.ledger.clock import utc_now
@@ -519,6 +519,30 @@ def test_who_waits_gets_what_is_posted_later(ground: Ground) -> None:
     ground.posts("Something else")
     said, _ = waiting.communicate(timeout=120)
     assert (waiting.returncode, json.loads(said)["task"]) == (0, 3)
+
+
+def test_a_night_that_is_about_to_end_gives_out_no_more_work(ground: Ground) -> None:
+    stopping.ask(ground.place.state, ground.place.night(), measure=True)
+    said = ground.says("claim", "--role", "worker", "--wait", "2m")
+    assert said.code == 2
+    assert "is ending and gives out no more work" in said.error
+
+
+def test_who_waits_hears_of_the_end(ground: Ground) -> None:
+    for _ in range(2):
+        ground.claims()
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "nightfleet.orchestrator", "claim", "--role", "worker", "--wait", "2m"],
+        cwd=ground.root,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ground.place.ledger.write() as writing:
+        nights.end(writing, 1, "stopped")
+    _, said = waiting.communicate(timeout=120)
+    assert (waiting.returncode, "night" in said) == (2, True), said
+    with ground.place.ledger.write() as writing:
+        nights.reopen(writing, 1)
 
 
 @pytest.mark.parametrize(

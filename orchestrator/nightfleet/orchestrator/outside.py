@@ -31,6 +31,7 @@ from nightfleet.agents.contract import (
 )
 from nightfleet.harness.copies import disk
 from nightfleet.native import MachineError, UserError
+from nightfleet.orchestrator import stopping
 from nightfleet.orchestrator.briefs import brief_for
 from nightfleet.orchestrator.desk import Desk
 from nightfleet.orchestrator.ledger import tasks
@@ -85,7 +86,7 @@ class Outside:
         """Take the oldest free task of the night under way, with a tree for it; None if there is none in time.
 
         Raises:
-            UserError: no night is under way, or the name is none.
+            UserError: no night is under way any more or it is about to end, or the name is none.
             MachineError: disk, git or database failed; the task is free again.
         """
         who = one_line(who, LONGEST_NAME)
@@ -94,7 +95,7 @@ class Outside:
         night = self._place.night()
         self._loans.tidy()
         desk, until = self._desk(night.number, read_back(self._place, night.number)), time.monotonic() + wait_s
-        while (claim := desk.claim(role, who)) is None:
+        while (claim := self._claimed(desk, role, who)) is None:
             if time.monotonic() >= until:
                 return None
             time.sleep(LOOK_S)
@@ -104,6 +105,13 @@ class Outside:
             with contextlib.suppress(RefusedError):
                 desk.release(claim.task, claim.token, "its tree could not be made")
             raise
+
+    def _claimed(self, desk: Desk, role: Role, who: str) -> Claim | None:
+        # At every look: the night may have ended while somebody waited.
+        night = self._place.night()
+        if stopping.asked(self._place.state, night.name) is not None:
+            raise UserError(f"the night {night.name} is ending and gives out no more work; see `nightfleet status`")
+        return desk.claim(role, who)
 
     def heartbeat(self, task: int, token: int) -> float:
         """Keep a task; for how many seconds. RefusedError when it is not the caller's any more."""

@@ -130,13 +130,29 @@ class Summary:
     def failed(self) -> dict[str, list[int]]:
         """The numbers of the others that are through, by what they came to; the most frequent first."""
         found = defaultdict[str, list[int]](list)
+        again = {row.rebased_from for row in self.results}
         for row in self.results:
+            if row.id in again:
+                continue  # what came of it stands under its later number
             if row.state == "stale" and not row.promoted:
                 found["stale"].append(row.number)
             elif row.state == "judged" and not row.promoted and row.verdict not in NEAR:
                 # A promotion that lost its swap, and was not run again yet.
                 found["not swapped" if row.verdict in KEPT else str(row.verdict)].append(row.number)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+    @property
+    def lineages(self) -> list[list[int]]:
+        """The numbers of what was run again on a later champion: of each the first, and all that followed."""
+        later = {row.rebased_from: row for row in self.results if row.rebased_from is not None}
+        found = []
+        for row in self.results:
+            if row.rebased_from is None and row.id in later:
+                line = [row]
+                while line[-1].id in later:
+                    line.append(later[line[-1].id])
+                found.append([one.number for one in line])
+        return found
 
     @property
     def awaiting(self) -> list[Step]:
@@ -165,6 +181,7 @@ class Summary:
             "awaiting_sign_off": [step.number for step in self.awaiting],
             "near": [{"number": row.number, "verdict": row.verdict, "gain": row.gain} for row in self.near],
             "failed": self.failed,
+            "lineages": self.lineages,
             "spent": asdict(status.spent),
             "budget": None if self.budget is None else asdict(self.budget),
             "error_budget": {

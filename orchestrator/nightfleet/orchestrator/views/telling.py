@@ -44,6 +44,7 @@ def _lines(summary: Summary) -> Iterator[Text]:
         yield from _named("left in", [f"#{step.number} {step.now_says}" for step in summary.steps if step.now_says])
     yield from _named("near", list(_near(summary)))
     yield from _named("not promoted", [_numbers(kind, found) for kind, found in summary.failed.items()])
+    yield from _named("run again", list(_again(summary)))
     yield from _named("under way", [f"{number} {state}" for state, number in _under_way(summary).items()])
     yield from _named("used", list(_used(summary)))
     yield from _named("time", _where_time_went(summary))
@@ -92,6 +93,13 @@ def _staircase(steps: tuple[Step, ...]) -> Iterator[Text]:
         rows.append((f"{step.number}", gain, *figures, step.commit, step.title))
     for place, line in enumerate(columns(rows, left={len(rows[0]) - 2})):
         yield Text(line, style="" if place else "bold")
+
+
+def _again(summary: Summary) -> Iterator[str]:
+    lines = [" → ".join(f"#{number}" for number in line) for line in summary.lineages]
+    if lines:
+        more = f" and {len(lines) - MOST_NUMBERS} more" if lines[MOST_NUMBERS:] else ""
+        yield f"on later champions: {', '.join(lines[:MOST_NUMBERS])}{more}"
 
 
 def _redundant(steps: tuple[Step, ...]) -> Iterator[str]:
